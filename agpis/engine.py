@@ -1,0 +1,318 @@
+"""Spreads the pipeline over a whole catalogue on this machine: shards, resume, exactly-once output.
+
+The unit of work is `agpis.pipeline.Pipeline`, which knows nothing of this file. A shard is a file of consecutive
+products; its output is written under a temporary name, renamed, then listed. A rerun skips what is listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Literal
+
+from agpis import __version__, catalogue
+from agpis.data import Decision, Product
+from agpis.errors import OutputError, SettingsError
+from agpis.manifest import Manifest, Totals, describe
+from agpis.pipeline import Pipeline, Settings
+from agpis.report import write_report
+from agpis.shards import encode_rows, output_error, read_decisions, read_thumbnails, replace_file, write_thumbnails
+
+SHARD = 256
+"""Products per shard: about ten seconds of work on a laptop, so that Ctrl-C answers soon and a kill costs little."""
+THUMBNAIL = 160
+"""Longest side of the report's thumbnails, pixels."""
+WRITTEN_BACK = ("shopify", "woocommerce", "google_merchant", "amazon", "magento")
+"""Formats of shops, whose file is written again with the new image columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `generate` is asked beyond the pipeline's own settings."""
+
+    bundle: str | None = None
+    """Folder of a bundle; None: the starter in the package."""
+    settings: Settings = field(default_factory=Settings)
+    source_format: str | None = None
+    """Name of the catalogue's format; None: guessed from its content."""
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """Of the decisions."""
+    limit: int | None = None
+    """Only the first so many products."""
+    report: bool = True
+    report_limit: int = 10_000
+    """Products shown as cards in the report; the totals count all."""
+    only_sequence: bool = False
+    """Leave spare images out of the shop's file."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise SettingsError("bad_limit", f"--limit is {self.limit}; it is a number of products, 1 or more.")
+        if self.format not in ("parquet", "jsonl"):
+            raise SettingsError("bad_format", f"--format is {self.format!r}; use parquet or jsonl.")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended."""
+
+    totals: Totals
+    folder: Path
+    complete: bool
+    """False after Ctrl-C: the same command goes on."""
+    resumed: int
+    """Products that an earlier run had finished."""
+    reports: tuple[Path, ...] = ()
+    catalogue: Path | None = None
+    """The shop's file with new image columns."""
+
+
+def generate(
+    source: str,
+    out: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    progress: Callable[[Totals, Decision | None], None] = lambda totals, decision: None,
+) -> Summary:
+    """Decide every product of the catalogue `source` and write decisions, report and shop file to the folder `out`.
+
+    `progress` is called after every decision, with the totals of finished shards. Ctrl-C finishes the shard in hand
+    and returns an incomplete summary; a second Ctrl-C stops at once and loses only that shard's work.
+    Raises CatalogueError, BundleError, RulebookError, OutputError, SettingsError.
+    """
+    options = options or Options()
+    folder = Path(out)
+    source_format = options.source_format or catalogue.guess(source)
+    settings = options.settings
+    if options.report and not settings.thumbnails:
+        settings = _with_thumbnails(settings)
+    pipeline = Pipeline(options.bundle, settings)
+    bundle, rulebook = pipeline.open()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, folder) from error
+    question = {
+        "source": source,
+        "source_format": source_format,
+        "source_state": _state(source),
+        "bundle": bundle.name,
+        "rulebook": f"{rulebook.id} {rulebook.version} {rulebook.hash[:12]}",
+        "settings": _plain(settings),
+        "format": options.format,
+        "limit": options.limit,
+    }
+    with _locked(folder), _interruptible() as stopped:
+        manifest = Manifest(folder, question)
+        resumed = manifest.totals.products
+        if not manifest.complete:
+            _remove_leftovers(folder, manifest)
+            finished = _run(source, source_format, options, pipeline, manifest, stopped, progress)
+            if not finished:
+                manifest.close()
+                return Summary(manifest.totals, folder, complete=False, resumed=resumed)
+        reports = _report(folder, manifest, options, source, rulebook_names(rulebook)) if options.report else ()
+        written = _write_back(source, source_format, folder, manifest, options)
+        if not manifest.complete:
+            manifest.finish(
+                {
+                    "agpis": __version__,
+                    "report": [path.name for path in reports],
+                    "catalogue": written.name if written else None,
+                }
+            )
+            shutil.rmtree(folder / THUMBNAILS, ignore_errors=True)
+    return Summary(manifest.totals, folder, complete=True, resumed=resumed, reports=reports, catalogue=written)
+
+
+THUMBNAILS = ".thumbnails"
+
+
+def _run(
+    source: str,
+    source_format: str,
+    options: Options,
+    pipeline: Pipeline,
+    manifest: Manifest,
+    stopped: threading.Event,
+    progress: Callable[[Totals, Decision | None], None],
+) -> bool:
+    """Decide what is not listed yet. False when stopped by Ctrl-C."""
+    products: Iterator[Product] = catalogue.read(source, source_format)
+    products = itertools.islice(products, options.limit)
+    done = manifest.totals.products
+    if done:
+        skipped = sum(1 for _ in itertools.islice(products, done))
+        if skipped < done:
+            raise OutputError(
+                "source_changed",
+                f"{source} now has {skipped} products, but {done} are finished. Choose another folder.",
+            )
+        progress(manifest.totals, None)
+    decisions = pipeline(_until(products, stopped, done))
+    while rows := list(_counted(itertools.islice(decisions, SHARD), manifest.totals, progress)):
+        start = manifest.totals.products
+        name = f"part-{len(manifest.shards):06d}.{options.format}"
+        if options.report and start < options.report_limit:
+            thumbnails = manifest.folder / THUMBNAILS
+            try:
+                thumbnails.mkdir(exist_ok=True)
+            except OSError as error:
+                raise output_error(error, thumbnails) from error
+            write_thumbnails(thumbnails / f"{name}.parquet", rows)
+        replace_file(manifest.folder / name, encode_rows([decision.row() for decision in rows], options.format))
+        manifest.append(describe(name, start, rows))
+    return not stopped.is_set()
+
+
+def _until(products: Iterator[Product], stopped: threading.Event, done: int) -> Iterator[Product]:
+    """Products until Ctrl-C, and then to the end of the shard in hand."""
+    for position, product in enumerate(products, done):
+        if stopped.is_set() and (position - done) % SHARD == 0:
+            return
+        yield product
+
+
+def _counted(
+    decisions: Iterator[Decision], totals: Totals, progress: Callable[[Totals, Decision | None], None]
+) -> Iterator[Decision]:
+    for decision in decisions:
+        progress(totals, decision)
+        yield decision
+
+
+def _report(folder: Path, manifest: Manifest, options: Options, source: str, names: dict[str, str]) -> tuple[Path, ...]:
+    if manifest.complete:
+        return tuple(sorted(folder.glob("report*.html")))
+    pages = write_report(
+        itertools.islice(_with_pictures(folder, manifest), options.report_limit),
+        folder / "report.html",
+        title=Path(source).name or source,
+        rule_names=names,
+        totals=manifest.totals,
+    )
+    return tuple(pages)
+
+
+def _with_pictures(folder: Path, manifest: Manifest) -> Iterator[Decision]:
+    """Decisions in order with their thumbnails, where those were kept."""
+    for shard in manifest.shards:
+        kept = folder / THUMBNAILS / f"{shard.name}.parquet"
+        pictures = read_thumbnails(kept) if kept.exists() else itertools.repeat(None)
+        for decision, row in zip(read_decisions([folder / shard.name]), pictures, strict=False):
+            thumbs = row or [None] * len(decision.candidates)
+            candidates = tuple(
+                replace(candidate, thumbnail=thumb)
+                for candidate, thumb in zip(decision.candidates, thumbs, strict=True)
+            )
+            yield replace(decision, candidates=candidates)
+
+
+def _write_back(source: str, source_format: str, folder: Path, manifest: Manifest, options: Options) -> Path | None:
+    if source_format not in WRITTEN_BACK:
+        return None
+    target = folder / (Path(source.rstrip("/")).name or "catalogue")
+    if not manifest.complete:
+        decisions = read_decisions([folder / shard.name for shard in manifest.shards])
+        catalogue.write(source, decisions, target, format=source_format, only_sequence=options.only_sequence)
+    return target
+
+
+def rulebook_names(rulebook: Any) -> dict[str, str]:
+    """Rule id -> name for a person."""
+    return {rule.id: rule.name for rule in rulebook.rules}
+
+
+def _with_thumbnails(settings: Settings) -> Settings:
+    return replace(settings, thumbnails=THUMBNAIL)
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    """The settings that change decisions, JSON-ready. Thread counts and time-outs do not."""
+    values = asdict(settings)
+    for name in ("fetch_threads", "graph_threads", "limits"):
+        del values[name]
+    values["on"] = str(settings.on) if settings.on else None
+    if settings.rulebook is not None:
+        path = Path(settings.rulebook)
+        values["rulebook"] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else settings.rulebook
+    return values
+
+
+def _state(source: str) -> str:
+    """Size and time of a local file, so that a rerun notices another one. Empty for folders and remote sources."""
+    path = Path(source)
+    if not path.is_file():
+        return ""
+    stat = path.stat()
+    return f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+
+
+def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
+    """Files of a killed run that no line of the manifest lists."""
+    listed = {shard.name for shard in manifest.shards}
+    for path in [*folder.glob("part-*"), *folder.glob(".*.tmp")]:
+        if path.name not in listed:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One run a folder at a time; the lock dies with the process."""
+    path = folder / ".lock"
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise output_error(error, path) from error
+    with file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise OutputError(
+                "locked", f"Another run is writing to {folder}. Wait for it, or choose another."
+            ) from error
+        yield
+    path.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the system's lock on an open file, or raise OSError at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """The first Ctrl-C (or SIGTERM) asks to stop after the shard in hand; a second one stops at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
