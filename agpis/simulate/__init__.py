@@ -1,0 +1,51 @@
+"""Rule-breaking images and sequences, with the feedback a reviewer would write, made out of approved ones.
+
+    stock = Stock(load(["magento/catalog.jsonl"]))
+    for sample in sequences(stock, load_rulebook("default"), np.random.default_rng(0), Style.train(), n=100): ...
+
+A new violation is one function and one line in SINGLE, PAIR or MULTI; a test compares VIOLATIONS with the rulebook.
+"""
+
+from agpis.simulate.drawing import Marked
+from agpis.simulate.generate import (
+    SHARES,
+    VIOLATIONS,
+    ImageSample,
+    Sample,
+    approved,
+    images,
+    sequences,
+    write_samples,
+)
+from agpis.simulate.multi import MULTI
+from agpis.simulate.pair import KINDS, PAIR, Copy, copied, recoloured, same_viewed
+from agpis.simulate.single import SINGLE
+from agpis.simulate.stock import VIEWS, Catalogued, Draft, Shot, Stock, load
+from agpis.simulate.style import Style
+
+__all__ = [
+    "KINDS",
+    "MULTI",
+    "PAIR",
+    "SHARES",
+    "SINGLE",
+    "VIEWS",
+    "VIOLATIONS",
+    "Catalogued",
+    "Copy",
+    "Draft",
+    "ImageSample",
+    "Marked",
+    "Sample",
+    "Shot",
+    "Stock",
+    "Style",
+    "approved",
+    "copied",
+    "images",
+    "load",
+    "recoloured",
+    "same_viewed",
+    "sequences",
+    "write_samples",
+]
