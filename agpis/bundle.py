@@ -1,0 +1,459 @@
+"""The bundle: a folder with everything inference needs, verified when it is opened.
+
+    manifest.json   what `Manifest` says
+    rulebook.yaml   the rulebook the models were trained for
+    tokenizer.json  text of the sequence model
+    *.onnx          the graphs
+
+A graph may serve several roles: the starter runs ONE image graph for p_primary, p_noncompliant, rules, tokens and
+patches. `Bundle.image` runs each distinct graph once. Normalisation is inside the graphs: they take uint8.
+
+BundleError codes: not_found, bad_manifest, format_version, missing_file, checksum, rulebook_mismatch,
+graph_signature, unreadable_graph (see docs/errors.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agpis.errors import BundleError, RulebookError
+from agpis.images import Size
+from agpis.inputs import Text
+from agpis.rulebook import Rulebook, load_rulebook
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STARTER = Path(__file__).parent / "starter"
+
+IMAGE_ROLES = ("p_primary", "p_noncompliant", "rules", "tokens", "patches")
+ROLES = (*IMAGE_ROLES, "sequence", "feedback")
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(_Entry):
+    """One input or output of a graph; a string in `shape` is a free dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Graph(_Entry):
+    """One ONNX file and its exact signature."""
+
+    file: str
+    sha256: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class RulebookEntry(_Entry):
+    """The rulebook in the bundle, its content hash and the lists that the graphs' outputs are in the order of."""
+
+    file: str = "rulebook.yaml"
+    hash: str
+    classes: tuple[str, ...]
+    single_rules: tuple[str, ...]
+
+
+class Resize(_Entry):
+    """The recipe of THE one resize for this bundle's image graphs."""
+
+    method: Literal["letterbox"] = "letterbox"
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    fill: int = Field(default=255, ge=0, le=255)
+
+
+class TextEntry(_Entry):
+    """The tokenizer and the lengths it is used with."""
+
+    file: str = "tokenizer.json"
+    sha256: str
+    max_title: int = Field(gt=0)
+    max_feedback: int = Field(gt=0)
+    category: bool = False
+    separator: str
+    end: str
+    pad: str
+
+
+class Threshold(_Entry):
+    """A limit on a probability and the data it was set on."""
+
+    value: float = Field(ge=0, le=1)
+    data: str
+
+
+class Manifest(_Entry):
+    """Contents of manifest.json."""
+
+    format: int
+    id: str = Field(min_length=1)
+    rulebook: RulebookEntry
+    graphs: dict[str, Graph]
+    roles: dict[str, str]
+    resize: Resize
+    k: int = Field(ge=1)
+    text: TextEntry
+    thresholds: dict[Literal["primary", "noncompliant", "duplicate", "qualified"], Threshold]
+    calibration: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        if set(self.roles) != set(ROLES):
+            raise ValueError(f"roles are {sorted(self.roles)}; they must be exactly {sorted(ROLES)}")
+        foreign = sorted(set(self.roles.values()) - set(self.graphs))
+        if foreign:
+            raise ValueError(f"roles name the graphs {foreign}; graphs has {sorted(self.graphs)}")
+        missing = {"primary", "noncompliant", "duplicate", "qualified"} - set(self.thresholds)
+        if missing:
+            raise ValueError(f"thresholds lacks {sorted(missing)}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutputs:
+    """What the image graphs say of N images; float32, row i is image i."""
+
+    p_primary: FloatArray
+    """(N,) the paper's p^primary."""
+    p_noncompliant: FloatArray
+    """(N,) the paper's p^nc."""
+    rules: FloatArray
+    """(N, R) probability of each of the bundle's `single_rules`."""
+    tokens: FloatArray
+    """(N, P, D) input of the sequence graph."""
+    patches: FloatArray
+    """(N, G*G, E) L2-normalised descriptors of a G x G grid, row-major over the letterboxed input."""
+    evidence: FloatArray | None = None
+    """(N, G*G) where in the image the non-compliance is seen, 0 to 1; None when the bundle gives none."""
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def open_bundle(path: str | Path | None = None, *, threads: int = 0) -> Bundle:
+    """Opens and verifies a bundle; None = the starter inside the package.
+
+    Args:
+        threads: threads of each graph; 0 leaves the choice to ONNX Runtime (all cores).
+
+    Raises:
+        BundleError: with the code of what is wrong (module docstring).
+    """
+    return Bundle(Path(path) if path is not None else STARTER, threads=threads)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and validates `folder`/manifest.json; opens no graph. Raises BundleError."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            "not_found", f"no bundle at {folder}: {MANIFEST} is missing. Give a folder made by `agpis export`."
+        )
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BundleError("bad_manifest", f"{path} is not JSON: {error}. Export the bundle again.") from error
+    version = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and version != FORMAT_VERSION:
+        raise BundleError(
+            "format_version",
+            f"{path} has format {version!r}; this version of AGPIS reads format {FORMAT_VERSION}. "
+            "Export the bundle again, or install the matching version of agpis.",
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise BundleError("bad_manifest", f"{path}: {faults}. Export the bundle again.") from error
+
+
+class Bundle:
+    """An opened bundle. Picklable: a worker that receives it opens the folder again."""
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        self.folder, self.threads = folder, threads
+        self.manifest = read_manifest(folder)
+        self.name = self.manifest.id
+        self.k = self.manifest.k
+        self.size = Size(width=self.manifest.resize.width, height=self.manifest.resize.height)
+        self.thresholds = {name: entry.value for name, entry in self.manifest.thresholds.items()}
+        self.calibration = dict(self.manifest.calibration)
+        self.rulebook = self._open_rulebook()
+        self.classes = self.manifest.rulebook.classes
+        self.single_rules = self.manifest.rulebook.single_rules
+        self.text = self._open_text()
+        self._sessions = {name: self._open_graph(name, graph) for name, graph in self.manifest.graphs.items()}
+        self._check_roles()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.folder), self.threads)
+
+    # opening
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise BundleError("missing_file", f"{self.folder} lacks {name}, which its manifest names. Export it again.")
+        return path
+
+    def _checked(self, name: str, expected: str) -> Path:
+        path = self._file(name)
+        found = sha256(path)
+        if found != expected:
+            raise BundleError(
+                "checksum",
+                f"{path} has sha256 {found[:12]}..., the manifest says {expected[:12]}...: the file was altered or "
+                "cut off. Copy the bundle again.",
+            )
+        return path
+
+    def _open_rulebook(self) -> Rulebook:
+        entry = self.manifest.rulebook
+        path = self._file(entry.file)
+        try:
+            rulebook = load_rulebook(path)
+        except RulebookError as error:
+            raise BundleError("rulebook_mismatch", f"the bundle's rulebook cannot be read: {error}") from error
+        for what, found, expected in (
+            ("hash", rulebook.hash, entry.hash),
+            ("classes", tuple(rulebook.classes), entry.classes),
+            ("single_rules", tuple(rulebook.single_rules), entry.single_rules),
+        ):
+            if found != expected:
+                raise BundleError(
+                    "rulebook_mismatch",
+                    f"{path} has the {what} {found}, the manifest says {expected}: the models were trained for another "
+                    "rulebook. Put the original file back, or train and export for the new one.",
+                )
+        return rulebook
+
+    def _open_text(self) -> Text:
+        entry = self.manifest.text
+        path = self._checked(entry.file, entry.sha256)
+        try:
+            return Text(
+                path,
+                max_title=entry.max_title,
+                max_feedback=entry.max_feedback,
+                category=entry.category,
+                separator=entry.separator,
+                end=entry.end,
+                pad=entry.pad,
+            )
+        except Exception as error:  # the tokenizers package raises bare Exception
+            raise BundleError("bad_manifest", f"{path} is no tokenizer of this bundle: {error}") from error
+
+    def _open_graph(self, name: str, graph: Graph) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        path = self._checked(graph.file, graph.sha256)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3  # errors only: its warnings name nodes, which helps nobody here
+        # Waiting threads that spin take the cores away from decoding.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            raise BundleError("unreadable_graph", f"ONNX Runtime cannot open {path}: {error}") from error
+        for what, found, expected in (
+            ("inputs", session.get_inputs(), graph.inputs),
+            ("outputs", session.get_outputs(), graph.outputs),
+        ):
+            signature = tuple(describe(node) for node in found)
+            if not _same(signature, expected):
+                raise BundleError(
+                    "graph_signature",
+                    f"graph {name!r} ({path}) has the {what} {_line(signature)}; the manifest says {_line(expected)}. "
+                    "Export the bundle again.",
+                )
+        return session
+
+    def _check_roles(self) -> None:
+        roles, graphs = self.manifest.roles, self.manifest.graphs
+        for role in IMAGE_ROLES:
+            self._need(role, role, graphs[roles[role]].outputs, "output")
+            self._need(role, "pixels", graphs[roles[role]].inputs, "input")
+        for name in ("tokens", "mask", "ids"):
+            self._need("sequence", name, graphs[roles["sequence"]].inputs, "input")
+        for name in ("probabilities", "memory"):
+            self._need("sequence", name, graphs[roles["sequence"]].outputs, "output")
+        for name in ("ids", "memory", "memory_mask", "past"):
+            self._need("feedback", name, graphs[roles["feedback"]].inputs, "input")
+        for name in ("logits", "present"):
+            self._need("feedback", name, graphs[roles["feedback"]].outputs, "output")
+        counts = (("rules", "rules", self.single_rules), ("sequence", "probabilities", self.classes))
+        for role, output, names in counts:
+            width = next(t.shape[-1] for t in graphs[roles[role]].outputs if t.name == output)
+            if width != len(names):
+                raise BundleError(
+                    "graph_signature",
+                    f"output {output!r} of graph {roles[role]!r} is {width} wide; the rulebook has {len(names)}.",
+                )
+
+    def _need(self, role: str, name: str, tensors: tuple[Tensor, ...], what: str) -> None:
+        names = [tensor.name for tensor in tensors]
+        if name not in names:
+            raise BundleError(
+                "graph_signature",
+                f"graph {self.manifest.roles[role]!r} serves the role {role!r} but has no {what} {name!r}; "
+                f"it has {names}. Export the bundle again.",
+            )
+
+    # running
+
+    def image(self, pixels: npt.NDArray[np.uint8]) -> ImageOutputs:
+        """Every image role of N letterboxed images; each distinct graph runs once.
+
+        Args:
+            pixels: uint8 (N, H, W, 3) with H, W of `size`; see `agpis.inputs.stack`.
+        """
+        expected = (self.size.height, self.size.width, 3)
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; the bundle takes uint8 (N, {expected})")
+        roles = self.manifest.roles
+        found: dict[str, FloatArray] = {}
+        for graph in dict.fromkeys(roles[role] for role in IMAGE_ROLES):
+            wanted = [role for role in IMAGE_ROLES if roles[role] == graph]
+            if graph == roles["p_noncompliant"] and any(
+                tensor.name == "evidence" for tensor in self.manifest.graphs[graph].outputs
+            ):
+                wanted.append("evidence")
+            found.update(zip(wanted, self._sessions[graph].run(wanted, {"pixels": pixels}), strict=True))
+        return ImageOutputs(**found)
+
+    def sequence(self, tokens: FloatArray, title: str, category: str = "") -> FloatArray:
+        """Class probabilities of S sequences of one product, float32 (S, C) in the order of `classes`.
+
+        Fewer images than the bundle's K are masked. Of more, every window of K that keeps the primary (the first
+        image) and the order is scored, and the one with the least probability of `qualified` speaks for the sequence.
+
+        Args:
+            tokens: float32 (S, K, P, D), any K >= 1.
+        """
+        count, images = tokens.shape[:2]
+        if images <= self.k:
+            return self._score(tokens, title, category)[0]
+        windows = [(0, *rest) for rest in combinations(range(1, images), self.k - 1)]
+        scores = np.stack([self._score(tokens[:, list(window)], title, category)[0] for window in windows])
+        worst = scores[:, :, self.classes.index("qualified")].argmin(axis=0)  # (S,)
+        return scores[worst, np.arange(count)]  # type: ignore[no-any-return]
+
+    def feedback(self, tokens: FloatArray, title: str, category: str = "") -> str:
+        """What the model would write as feedback: greedy, one token at a time, with a key-value cache.
+
+        Args:
+            tokens: float32 (K, P, D); of more than the bundle's K images the worst window is spoken of.
+        """
+        if len(tokens) > self.k:
+            windows = [(0, *rest) for rest in combinations(range(1, len(tokens)), self.k - 1)]
+            scores = self._score(np.stack([tokens[list(window)] for window in windows]), title, category)[0]
+            tokens = tokens[list(windows[int(scores[:, self.classes.index("qualified")].argmin())])]
+        _, memory, memory_mask = self._score(tokens[None], title, category, memory=True)
+        graph = self.manifest.roles["feedback"]
+        past_shape = next(t.shape for t in self.manifest.graphs[graph].inputs if t.name == "past")
+        past = np.zeros([size if isinstance(size, int) else 0 for size in past_shape], dtype=np.float32)
+        ids = np.array([self.text.title(title, category)], dtype=np.int64)
+        written: list[int] = []
+        while len(written) < self.text.max_feedback:
+            feed = {"ids": ids, "memory": memory, "memory_mask": memory_mask, "past": past}
+            logits, past = self._sessions[graph].run(["logits", "present"], feed)
+            token = int(logits[0].argmax())
+            if token == self.text.end:
+                break
+            written.append(token)
+            ids = np.array([[token]], dtype=np.int64)
+        return self.text.words(written)
+
+    def _score(
+        self, tokens: FloatArray, title: str, category: str, memory: bool = False
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Probabilities (S, C), and on demand memory (S, M, D) with its mask (S, M), of S sequences of at most k."""
+        count, images, patches, width = tokens.shape
+        mask = np.zeros((count, self.k), dtype=np.float32)
+        mask[:, :images] = 1.0
+        if images < self.k:
+            padded = np.zeros((count, self.k, patches, width), dtype=np.float32)
+            padded[:, :images] = tokens
+            tokens = padded
+        ids = np.array([self.text.title(title, category)], dtype=np.int64)
+        feed = {"tokens": np.ascontiguousarray(tokens, dtype=np.float32), "mask": mask, "ids": ids}
+        session = self._sessions[self.manifest.roles["sequence"]]
+        if not memory:
+            (probabilities,) = session.run(["probabilities"], feed)
+            return probabilities, np.zeros((0,), np.float32), mask
+        probabilities, states = session.run(["probabilities", "memory"], feed)
+        return probabilities, states, np.repeat(mask, states.shape[1] // self.k, axis=1)
+
+
+def _reopen(folder: str, threads: int) -> Bundle:
+    return open_bundle(folder, threads=threads)
+
+
+def describe(node: Any) -> Tensor:
+    """An input or output of an ONNX Runtime session as the manifest writes it."""
+    dtype = str(node.type).removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else str(size) for size in node.shape)
+    return Tensor(name=node.name, dtype=dtype, shape=shape)
+
+
+def _same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> bool:
+    """Equal up to the names of free dimensions."""
+
+    def plain(tensor: Tensor) -> tuple[object, ...]:
+        return tensor.name, tensor.dtype, *(size if isinstance(size, int) else "" for size in tensor.shape)
+
+    return [plain(t) for t in found] == [plain(t) for t in expected]
+
+
+def _line(tensors: tuple[Tensor, ...]) -> str:
+    return ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes manifest.json, last of all files of a bundle, so that its presence means that the bundle is complete."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Bundle",
+    "Graph",
+    "ImageOutputs",
+    "Manifest",
+    "Resize",
+    "RulebookEntry",
+    "Tensor",
+    "TextEntry",
+    "Threshold",
+    "describe",
+    "open_bundle",
+    "read_manifest",
+    "sha256",
+    "write_manifest",
+]

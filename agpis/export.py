@@ -1,0 +1,391 @@
+"""torch to ONNX and a bundle; the numbers are compared before anything is written.
+
+Each graph goes through a small wrapper module that owns the exported signature. Weights are rounded to half precision,
+stored so and calculated with in single: half the size of the package. On the starter this moves tokens by 0.5 % of
+their largest value; evaluation runs through the bundle and so sees it.
+"""
+
+import copy
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from agpis.bundle import (
+    FORMAT_VERSION,
+    ROLES,
+    Bundle,
+    Graph,
+    Manifest,
+    Resize,
+    RulebookEntry,
+    TextEntry,
+    Threshold,
+    describe,
+    open_bundle,
+    sha256,
+    write_manifest,
+)
+from agpis.errors import OutputError, TrainingError
+from agpis.inputs import Text
+from agpis.models.muisc import Muisc
+from agpis.models.single import ImageModel
+from agpis.rulebook import Rulebook
+
+OPSET = 18
+TOLERANCE = 1e-3  # of the largest value of an output; single precision in another order of operations gives 1e-5
+HALF_FROM = 1024  # weights with fewer elements stay in single precision
+
+Feed = dict[str, np.ndarray[Any, Any]]
+
+
+class ImageGraph(nn.Module):
+    """pixels uint8 (N, H, W, 3) -> every image role."""
+
+    inputs = ("pixels",)
+    outputs = ("p_primary", "p_noncompliant", "rules", "tokens", "patches", "evidence")
+
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        out = self.model(pixels)
+        return (
+            torch.sigmoid(out["primary"]),
+            torch.sigmoid(out["noncompliant"]),
+            torch.sigmoid(out["rules"]),
+            out["tokens"],
+            out["patches"],
+            torch.sigmoid(out["evidence"]),
+        )
+
+
+class SequenceGraph(nn.Module):
+    """tokens (S, K, P, D), mask (S, K), ids (1, T) -> probabilities (S, C), memory (S, M, W)."""
+
+    inputs = ("tokens", "mask", "ids")
+    outputs = ("probabilities", "memory")
+
+    def __init__(self, model: Muisc) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        memory = self.model.encode(tokens, mask)
+        return torch.softmax(self.model.score(memory, mask, ids), dim=-1), memory
+
+
+class DecoderGraph(nn.Module):
+    """ids (1, T), memory (1, M, W), memory_mask (1, M), past -> logits (1, V), present."""
+
+    inputs = ("ids", "memory", "memory_mask", "past")
+    outputs = ("logits", "present")
+
+    def __init__(self, model: Muisc) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, memory: Tensor, memory_mask: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.step(ids, memory, memory_mask, past)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything a bundle is made of besides the two models."""
+
+    id: str
+    """Name of the bundle, as decisions state it."""
+    rulebook: Rulebook
+    """The rulebook the models were trained for."""
+    rulebook_yaml: str
+    """Its text, as one file without `extends`."""
+    tokenizer_json: str
+    """The tokenizer of the sequence model."""
+    max_title: int
+    """Tokens kept of a title."""
+    max_feedback: int
+    """Tokens of feedback."""
+    thresholds: Mapping[str, Threshold]
+    """primary, noncompliant, duplicate, qualified."""
+    category: bool = False
+    """Category before the title."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """For the duplicate matchers."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Configs of the runs."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Figures at export."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further text files, such as MODEL_CARD.md."""
+
+
+def export_bundle(out: Path, image: ImageModel, sequence: Muisc, contents: Contents, *, half: bool = True) -> Bundle:
+    """Exports both models, compares them with ONNX Runtime, writes the folder, opens it once.
+
+    Args:
+        out: folder; replaced as a whole when it holds a bundle, must not exist otherwise.
+        half: store weights in half precision.
+
+    Raises:
+        TrainingError: `export_differs` when torch and ONNX disagree, `bad_config` when the models do not fit the
+            rulebook; nothing is written then.
+        OutputError: `out` exists and is no bundle.
+    """
+    _fits(image, sequence, contents)
+    if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
+        raise OutputError("not_a_bundle", f"{out} exists and is no bundle; give another folder or remove it.")
+    image, sequence = image.eval().cpu(), sequence.eval().cpu()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        config, side = sequence.config, image.config.size
+        tokens = (config.k, config.tokens, config.token_width)
+        memory = config.k * config.memory_tokens
+        cache = (config.decoder_blocks, 2, 1, config.decoder_heads)
+        rng = np.random.default_rng(0)
+
+        def pixels(n: int) -> Feed:
+            return {"pixels": rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)}
+
+        def sequences(n: int, present: int, title: int) -> Feed:
+            mask = np.zeros((n, config.k), np.float32)
+            mask[:, :present] = 1.0
+            return {
+                "tokens": rng.standard_normal((n, *tokens), dtype=np.float32),
+                "mask": mask,
+                "ids": rng.integers(0, config.vocabulary, (1, title)),
+            }
+
+        def steps(length: int, past: int) -> Feed:
+            return {
+                "ids": rng.integers(0, config.vocabulary, (1, length)),
+                "memory": rng.standard_normal((1, memory, config.width), dtype=np.float32),
+                "memory_mask": np.ones((1, memory), np.float32),
+                "past": rng.standard_normal((*cache, past, config.width // config.decoder_heads), dtype=np.float32),
+            }
+
+        free = torch.export.Dim.DYNAMIC
+        few = max(1, config.k - 1)
+        graphs = {
+            "image": export_graph(
+                ImageGraph(image), folder / "image.onnx", {"pixels": {0: free}}, [pixels(2), pixels(5)], half=half
+            ),
+            "sequence": export_graph(
+                SequenceGraph(sequence),
+                folder / "sequence.onnx",
+                {"tokens": {0: free}, "mask": {0: free}, "ids": {1: free}},
+                # two batch sizes, two K, two title lengths
+                [sequences(2, config.k, 5), sequences(7, few, 9), sequences(1, few, 1)],
+                half=half,
+            ),
+            "decoder": export_graph(
+                DecoderGraph(sequence),
+                folder / "decoder.onnx",
+                {"ids": {1: free}, "memory": {}, "memory_mask": {}, "past": {4: free}},
+                [steps(4, 3), steps(1, 6), steps(5, 0)],
+                half=half,
+            ),
+        }
+        (folder / "rulebook.yaml").write_text(contents.rulebook_yaml, encoding="utf-8")
+        (folder / "tokenizer.json").write_text(contents.tokenizer_json, encoding="utf-8")
+        for name, text in contents.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        write_manifest(folder, _manifest(folder, graphs, image, sequence, contents))
+        open_bundle(folder)  # what cannot be opened is not written
+        if out.exists():
+            shutil.rmtree(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, out)
+    return open_bundle(out)
+
+
+def export_graph(
+    module: nn.Module,
+    path: Path,
+    free: Mapping[str, Mapping[int, Any]],
+    feeds: Sequence[Feed],
+    *,
+    half: bool = True,
+    tolerance: float = TOLERANCE,
+) -> Graph:
+    """Writes one graph, its numbers compared with torch's on every feed (the first is also traced).
+
+    Args:
+        module: has `inputs` and `outputs`, the names of the exported signature.
+        free: per input, the free dimensions.
+
+    Raises:
+        TrainingError: `export_differs`.
+    """
+    names: tuple[str, ...] = module.inputs  # type: ignore[assignment]
+    outputs: tuple[str, ...] = module.outputs  # type: ignore[assignment]
+    module = copy.deepcopy(module).eval()
+    if half:
+        round_half(module)
+    with warnings.catch_warnings():
+        # torch's exporter warns of its own future (copied tree specs, aliases); nothing a caller could mend.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names every package that it does not need
+        program = torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(feeds[0][name]) for name in names),
+            input_names=list(names),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(dict(free[name]) for name in names),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    if half:
+        store_half(proto)
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    for node in proto.graph.node:  # torch's traces name files of this machine
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
+        del value.metadata_props[:]
+    onnx.checker.check_model(proto)
+    data = proto.SerializeToString()
+    session = compare(module, data, feeds, tolerance)
+    path.write_bytes(data)
+    return Graph(
+        file=path.name,
+        sha256=sha256(path),
+        inputs=tuple(describe(node) for node in session.get_inputs()),
+        outputs=tuple(describe(node) for node in session.get_outputs()),
+    )
+
+
+def compare(
+    module: nn.Module, data: bytes, feeds: Sequence[Feed], tolerance: float = TOLERANCE
+) -> onnxruntime.InferenceSession:
+    """Runs torch and ONNX Runtime on every feed. Raises TrainingError `export_differs` beyond `tolerance`."""
+    names: tuple[str, ...] = module.inputs  # type: ignore[assignment]
+    outputs: tuple[str, ...] = module.outputs  # type: ignore[assignment]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    for feed in feeds:
+        found = session.run(list(outputs), {name: feed[name] for name in names})
+        with torch.inference_mode():
+            expected = module(*(torch.from_numpy(feed[name]) for name in names))
+        for name, ours, theirs in zip(outputs, expected, found, strict=True):
+            reference = ours.numpy()
+            # Relative where numbers are large: tokens and logits of a sure model are not of order 1.
+            scale = max(1.0, float(np.abs(reference).max())) if reference.size else 1.0
+            same = reference.shape == theirs.shape
+            worst = float(np.abs(reference - theirs).max()) / scale if same and reference.size else 0.0
+            if not same or not worst <= tolerance:  # `not <=` also catches NaN
+                shapes = {key: value.shape for key, value in feed.items()}
+                raise TrainingError(
+                    "export_differs",
+                    f"output {name!r} of {type(module).__name__} differs between torch {reference.shape} and ONNX "
+                    f"Runtime {theirs.shape} by {worst:.2g}; allowed is {tolerance:.2g} (inputs {shapes}). "
+                    "Nothing was written.",
+                )
+    return session
+
+
+def round_half(module: nn.Module) -> None:
+    """Large weights to the nearest half-precision value, in place: what is compared is what is stored."""
+    with torch.no_grad():
+        for values in [*module.parameters(), *module.buffers()]:
+            if values.dtype == torch.float32 and values.numel() >= HALF_FROM:
+                values.copy_(values.half().float())
+
+
+def store_half(model: onnx.ModelProto) -> None:
+    """Large float weights to float16 with a Cast behind each, which ONNX Runtime folds away on opening."""
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or int(np.prod(tensor.dims)) < HALF_FROM:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        limit = float(np.finfo(np.float16).max)
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.clip(-limit, limit).astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _fits(image: ImageModel, sequence: Muisc, contents: Contents) -> None:
+    layout, config, rulebook = image.config.layout, sequence.config, contents.rulebook
+    for what, found, wanted in (
+        ("rules of the image model", image.config.rules, len(rulebook.single_rules)),
+        ("classes of the sequence model", config.classes, len(rulebook.classes)),
+        ("K of the sequence model", config.k, rulebook.k),
+        ("tokens of an image", config.tokens, layout.tokens),
+        ("width of a token", config.token_width, layout.width),
+    ):
+        if found != wanted:
+            raise TrainingError(
+                "bad_config", f"{what}: the model has {found}, the bundle needs {wanted} (rulebook {rulebook.id})."
+            )
+    if contents.max_title + 1 + contents.max_feedback > config.positions:
+        raise TrainingError(
+            "bad_config",
+            f"title and feedback may take {contents.max_title + 1 + contents.max_feedback} tokens, the decoder has "
+            f"{config.positions} positions.",
+        )
+
+
+def _manifest(
+    folder: Path, graphs: Mapping[str, Graph], image: ImageModel, sequence: Muisc, contents: Contents
+) -> Manifest:
+    text = Text(folder / "tokenizer.json", max_title=contents.max_title, max_feedback=contents.max_feedback)
+    if text.vocabulary != sequence.config.vocabulary:
+        raise TrainingError(
+            "bad_config",
+            f"the tokenizer has {text.vocabulary} entries, the sequence model {sequence.config.vocabulary}.",
+        )
+    special = {name: text.tokenizer.id_to_token(number) for name, number in _special(text).items()}
+    return Manifest(
+        format=FORMAT_VERSION,
+        id=contents.id,
+        rulebook=RulebookEntry(
+            hash=contents.rulebook.hash,
+            classes=tuple(contents.rulebook.classes),
+            single_rules=tuple(contents.rulebook.single_rules),
+        ),
+        graphs=dict(graphs),
+        roles={role: {"sequence": "sequence", "feedback": "decoder"}.get(role, "image") for role in ROLES},
+        resize=Resize(width=image.config.size, height=image.config.size),
+        k=sequence.config.k,
+        text=TextEntry(
+            sha256=sha256(folder / "tokenizer.json"),
+            max_title=contents.max_title,
+            max_feedback=contents.max_feedback,
+            category=contents.category,
+            separator=special["separator"],
+            end=special["end"],
+            pad=special["pad"],
+        ),
+        thresholds=dict(contents.thresholds),  # type: ignore[arg-type]
+        calibration=json.loads(json.dumps(dict(contents.calibration))),
+        training=json.loads(json.dumps(dict(contents.training))),
+        metrics=json.loads(json.dumps(dict(contents.metrics))),
+    )
+
+
+def _special(text: Text) -> dict[str, int]:
+    return {"separator": text.separator, "end": text.end, "pad": text.pad}

@@ -1,0 +1,147 @@
+"""One image in, everything stage 1 knows of it out: the paper's 3.3.1 (primary, non-compliance) on one shared tower.
+
+`ImageModel` yields p_primary, p_noncompliant, the single rules, the view, patch descriptors for the duplicate matcher
+(3.3.2: "pretrained DNN patch features", here trained further) and the tokens of the sequence model. Small marks are
+seen by a local head on the stride-16 map (the strongest place speaks), the whole by a global head, texture faults
+(noise, blur, compression) by the mean and spread of the early maps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agpis.models.muisc import TokenLayout
+
+VIEWS = ("front", "back", "side", "top", "bottom", "detail", "pack", "lifestyle", "multi")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """Shape of the heads."""
+
+    rules: int
+    """R, the rulebook's single rules that are learned."""
+    size: int = 224
+    """Side of the square input in pixels; a multiple of 32."""
+    tower: str = "efficientnet_lite0"
+    """A name of `towers.TOWERS`."""
+    local: int = 96
+    """Width of the local head."""
+    hidden: int = 256
+    """Width of the global head."""
+    descriptor: int = 64
+    """E, width of a patch descriptor."""
+    width: int = 128
+    """D, width of a token."""
+    dropout: float = 0.2
+    """Before the global head's outputs, in training."""
+
+    @property
+    def layout(self) -> TokenLayout:
+        """The columns of the tokens this model makes."""
+        return TokenLayout(
+            side=self.size // 32,
+            learned=self.width - self.descriptor - 3,
+            descriptor=self.descriptor,
+            colour=3,
+            knowledge=2 + self.rules + len(VIEWS),
+        )
+
+
+class ImageModel(nn.Module):
+    """Tower and heads. Input uint8 (N, size, size, 3)."""
+
+    def __init__(self, config: ImageConfig, tower: nn.Module) -> None:
+        super().__init__()
+        self.config, self.tower = config, tower
+        layout = config.layout
+        channels: dict[int, int] = tower.channels  # type: ignore[assignment]
+        self.context = nn.Conv2d(channels[32], config.local, 1)
+        self.near = nn.Conv2d(channels[16], config.local, 1)
+        self.local = nn.Conv2d(config.local, config.rules + 1, 1)  # the rules, then non-compliance
+        texture = 2 * (channels[4] + channels[8] + channels[16])
+        self.texture_norm = nn.LayerNorm(texture)
+        self.hidden = nn.Linear(channels[32] + texture, config.hidden)
+        self.out = nn.Linear(config.hidden, 2 + config.rules + len(VIEWS))  # primary, non-compliance, rules, views
+        self.descriptor = nn.Conv2d(channels[16] + channels[8] + 3, config.descriptor, 1)
+        self.learned = nn.Conv2d(channels[32], layout.learned, 1)
+        self.embedding = nn.Linear(channels[32], config.width - layout.knowledge)
+        self.drop = nn.Dropout(config.dropout)
+        nn.init.constant_(self.local.bias, -2.0)  # type: ignore[arg-type]
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        return self.heads(self.tower(pixels), pixels)
+
+    def heads(self, maps: dict[int, Tensor], pixels: Tensor) -> dict[str, Tensor]:
+        """Outputs by name.
+
+        Returns:
+            primary, noncompliant (N,), rules (N, R), views (N, V): logits; tokens (N, P, D); patches (N, G*G, E)
+            L2-normalised, G = size / 16; evidence (N, G*G) logits; embedding (N, D - knowledge) L2-normalised.
+        """
+        config = self.config
+        far = F.interpolate(self.context(maps[32]), scale_factor=2.0, mode="nearest")
+        places = self.local(F.relu(self.near(maps[16]) + far)).flatten(2)  # (N, R + 1, G*G)
+        strongest = places.amax(-1)
+
+        pooled = maps[32].mean((2, 3))
+        statistics = []
+        for stride in (4, 8, 16):
+            mean = maps[stride].mean((2, 3))
+            square = (maps[stride] * maps[stride]).mean((2, 3))
+            statistics += [mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)]
+        texture = self.texture_norm(torch.cat(statistics, dim=1))
+        hidden = F.relu(self.hidden(torch.cat([pooled, texture], dim=1)))
+        out = self.out(self.drop(hidden))
+        primary = out[:, 0]
+        noncompliant = out[:, 1] + strongest[:, -1]
+        rules = out[:, 2 : 2 + config.rules] + strongest[:, :-1]
+        views = out[:, 2 + config.rules :]
+
+        colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)  # (N, 3, G, G)
+        features = torch.cat([maps[16], F.avg_pool2d(maps[8], 2), colours], dim=1)
+        described = self.descriptor(features)  # (N, E, G, G)
+        patches = F.normalize(described, dim=1)
+        coarse = F.normalize(F.avg_pool2d(described, 2), dim=1)
+        embedding = F.normalize(self.embedding(pooled), dim=1)
+        grid = torch.cat([self.learned(maps[32]), coarse, F.avg_pool2d(colours, 2)], dim=1)
+        grid = grid.flatten(2).transpose(1, 2)  # (N, side * side, D)
+        known = torch.cat([primary[:, None], noncompliant[:, None], rules, views], dim=1)
+        # Logits of a sure model are large; tokens should stay of one order.
+        known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, embedding], dim=1)
+        return {
+            "primary": primary,
+            "noncompliant": noncompliant,
+            "rules": rules,
+            "views": views,
+            "tokens": torch.cat([grid, known[:, None]], dim=1),
+            "patches": patches.flatten(2).transpose(1, 2),
+            "evidence": places[:, -1],
+            "embedding": embedding,
+        }
+
+    def descriptors_of(self, maps: dict[int, Tensor], pixels: Tensor) -> Tensor:
+        """Only `patches`, for the contrastive loss."""
+        return self.heads(maps, pixels)["patches"]
+
+
+def primary_loss(logits: Tensor, group: Tensor, chosen: Tensor) -> Tensor:
+    """Eq. (1): among a product's candidates the approved primary is the likeliest.
+
+    Args:
+        logits: (N,) of all candidates of a batch.
+        group: int64 (N,) the product each belongs to.
+        chosen: bool (N,) True for an approved primary.
+
+    The paper trains p^primary as a binary classifier of single images (it is thresholded later), which the binary
+    cross-entropy does; the softmax over a product's own candidates adds what only the comparison tells.
+    """
+    binary = F.binary_cross_entropy_with_logits(logits, chosen.float())
+    same = group[:, None] == group[None]  # (N, N)
+    total = torch.logsumexp(logits[None].masked_fill(~same, float("-inf")), dim=1)
+    several = chosen & (same.sum(1) > 1)
+    if not bool(several.any()):
+        return binary
+    return binary + (total - logits)[several].mean()

