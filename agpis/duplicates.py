@@ -1,0 +1,285 @@
+"""Duplicated pictures of one product (paper 3.3.2): which pairs show the same content, and which picture goes.
+
+Two matchers stand behind `match_pairs`:
+
+`dense` (default): patches of the image graph, matched and verified for one shift, scale and mirror (`dense.py`),
+then checked on the pixels (`alignment.py`). No further network pass.
+`edgeboxes`: the paper's proposals, network features and nearest neighbours (`edgeboxes.py`).
+
+Both give a probability: a logistic function of the statistics named in CALIBRATION. Its coefficients belong to the
+descriptors, so a bundle brings its own; those here were fitted on ImageNet's EfficientNet-Lite0 features by
+`python -m bench.duplicates --fit`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agpis import alignment, dense, edgeboxes
+from agpis.data import Box
+from agpis.edgeboxes import Embed
+from agpis.errors import SettingsError
+from agpis.images import Placement, Size, placement
+
+Matcher = Literal["dense", "edgeboxes"]
+MATCHERS: tuple[Matcher, ...] = ("dense", "edgeboxes")
+
+CALIBRATION: dict[str, dict[str, float]] = {
+    "dense": {"bias": -16.0, "correlation": 12.0, "agreeing": 9.0},
+    "patches": {"bias": -16.0, "similarity": 12.0, "margin": 12.0, "share": 8.0, "cover": 1.0, "mass": 0.5},
+    "edgeboxes": {"bias": -30.0, "best": 30.0, "mutual": 5.0},
+}
+"""Logit = bias + sum of coefficient * statistic. `patches` serves `dense` when a view has no pixels."""
+STATISTICS: dict[str, tuple[str, ...]] = {
+    "dense": (
+        "correlation", "agreeing", "textured", "similarity", "margin", "share", "cover", "mass", "log_scale",
+    ),
+    "patches": ("similarity", "margin", "share", "cover", "mass", "log_scale"),
+    "edgeboxes": ("best", "mutual"),
+}  # fmt: skip
+"""What each logistic function can use, as documented in `alignment.Aligned` and `dense.Hypotheses`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One picture as the matchers see it."""
+
+    patches: NDArray[np.float32]
+    """(G * G, E) L2-normalised descriptors, row-major over the letterbox."""
+    width: int
+    """Of the source, upright, pixels."""
+    height: int
+    size: Size
+    """Of the letterbox, pixels; square."""
+    pixels: NDArray[np.uint8] | None = None
+    """(size.height, size.width, 3) the letterboxed picture; `dense` is much surer with it, `edgeboxes` needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairMatch:
+    """How likely pictures `a` and `b` (positions, a < b) show the same content, and where: boxes in source pixels."""
+
+    a: int
+    b: int
+    probability: float
+    box_a: Box
+    box_b: Box
+    mirrored: bool = False
+    statistics: Mapping[str, float] | None = None
+    """What the probability was computed from."""
+
+
+def match_pairs(
+    views: Sequence[View],
+    *,
+    matcher: Matcher = "dense",
+    calibration: Mapping[str, Any] | None = None,
+    embed: Embed | None = None,
+) -> list[PairMatch]:
+    """Every pair of `views`, in the order (0, 1), (0, 2), ..., (1, 2), ...
+
+    `calibration`: coefficients by logistic function, as CALIBRATION, which fills in for those that are missing.
+    `embed`: the network for `edgeboxes`, crops uint8 (M, H, W, 3) -> features (M, D).
+
+    Raises SettingsError: `matcher` (unknown), `calibration` (unknown function or statistic),
+    `views` (shapes that do not fit), `embed` (`edgeboxes` without network or pixels).
+    """
+    if matcher not in MATCHERS:
+        raise SettingsError("matcher", f"matcher is {matcher!r}; allowed are {', '.join(map(repr, MATCHERS))}.")
+    coefficients = _coefficients(calibration or {})
+    grid = _grid(views)
+    if len(views) < 2:
+        return []
+    if matcher == "edgeboxes":
+        return _edgeboxes(views, coefficients["edgeboxes"], embed)
+    return _dense(views, grid, coefficients)
+
+
+def resolve(
+    matches: Sequence[PairMatch], threshold: float, primary: int | None, p_noncompliant: NDArray[np.floating]
+) -> dict[int, int]:
+    """Which pictures go, and for which that stays: removed position -> kept position.
+
+    Of a pair above `threshold` the primary stays, else the picture with the smaller p_noncompliant (paper 3.3.2),
+    the earlier of equals. Pictures are taken in that order: one stays unless it matches one that stays already.
+    So a picture that goes takes none with it, every removed picture names a kept one (the most probable match, the
+    better of equals), and the outcome does not depend on the order of `matches`.
+
+    Raises SettingsError: `threshold` (outside 0..1), `resolve_index` (a position beyond p_noncompliant).
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise SettingsError("threshold", f"the duplicate threshold is {threshold}; allowed is 0 to 1.")
+    count = len(p_noncompliant)
+    positions = [m.a for m in matches] + [m.b for m in matches] + ([] if primary is None else [primary])
+    if positions and not 0 <= min(positions) <= max(positions) < count:
+        raise SettingsError(
+            "resolve_index",
+            f"matches and primary name positions {min(positions)} to {max(positions)}, but there are {count} values of "
+            "p_noncompliant. Pass one value for each view, in the same order.",
+        )
+    linked: dict[int, dict[int, float]] = {i: {} for i in range(count)}
+    for match in matches:
+        if match.probability > threshold:
+            linked[match.a][match.b] = linked[match.b][match.a] = match.probability
+    order = sorted(range(count), key=lambda i: (i != primary, float(p_noncompliant[i]), i))
+    kept: list[int] = []
+    gone: dict[int, int] = {}
+    for i in order:
+        stronger = [j for j in kept if j in linked[i]]  # best first, and max() takes the first of equals
+        if stronger:
+            gone[i] = max(stronger, key=lambda j: linked[i][j])
+        else:
+            kept.append(i)
+    return dict(sorted(gone.items()))
+
+
+def _coefficients(calibration: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    chosen = dict(CALIBRATION)
+    for name, values in calibration.items():
+        if name not in STATISTICS:
+            raise SettingsError(
+                "calibration",
+                f"calibration names {name!r}; allowed are {', '.join(STATISTICS)}. Export the bundle anew.",
+            )
+        allowed = ("bias", *STATISTICS[name])
+        for key, value in values.items():
+            if key not in allowed or not isinstance(value, int | float) or not math.isfinite(value):
+                raise SettingsError(
+                    "calibration",
+                    f"calibration {name!r} has {key!r}: {value!r}; allowed are finite numbers for "
+                    f"{', '.join(allowed)}. Export the bundle anew.",
+                )
+        chosen[name] = dict(values)
+    return chosen
+
+
+def _grid(views: Sequence[View]) -> int:
+    """Patches a side; all views must agree."""
+    shapes = {(view.patches.shape, view.size) for view in views}
+    for shape, size in shapes:
+        if len(shapes) > 1 or len(shape) != 2 or math.isqrt(shape[0]) ** 2 != shape[0] or size.width != size.height:
+            raise SettingsError(
+                "views",
+                f"views have patches and letterboxes of {sorted(map(str, shapes))}; all must share "
+                "one square letterbox and one square grid of patches (G * G, E). Take them from one bundle.",
+            )
+    return math.isqrt(next(iter(shapes))[0][0]) if shapes else 0
+
+
+def _probability(coefficients: Mapping[str, float], statistics: Mapping[str, float]) -> float:
+    logit = sum(value * (1.0 if key == "bias" else statistics[key]) for key, value in coefficients.items())
+    return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
+
+
+def _rect(place: Placement) -> alignment.Rect:
+    """Where the picture lies in its letterbox."""
+    return alignment.Rect(place.left, place.top, place.left + place.width, place.top + place.height)
+
+
+def _seen(rect: alignment.Rect, side: int, grid: int) -> NDArray[np.float32]:
+    """(G * G,) share of each patch that lies on the picture."""
+    edges = np.arange(grid + 1) * side / grid
+    across = np.clip(np.minimum(edges[1:], rect.right) - np.maximum(edges[:-1], rect.left), 0, None)
+    down = np.clip(np.minimum(edges[1:], rect.bottom) - np.maximum(edges[:-1], rect.top), 0, None)
+    share: NDArray[np.float32] = (np.outer(down, across) / (side / grid) ** 2).astype(np.float32).ravel()
+    return share
+
+
+def _box(place: Placement, view: View, rect: alignment.Rect) -> Box:
+    return place.to_source(rect.left, rect.top, rect.width, rect.height, view.width, view.height)
+
+
+def _corners(box: NDArray[np.int64]) -> alignment.Rect:
+    x, y, w, h = box.tolist()
+    return alignment.Rect(x, y, x + w, y + h)
+
+
+def _dense(views: Sequence[View], grid: int, coefficients: Mapping[str, Mapping[str, float]]) -> list[PairMatch]:
+    side = views[0].size.width
+    places = [placement(view.width, view.height, view.size) for view in views]
+    rects = [_rect(place) for place in places]
+    patches = np.stack([view.patches for view in views]).astype(np.float32, copy=False)
+    weight = dense.weights(patches, np.stack([_seen(rect, side, grid) for rect in rects]))
+    pairs = list(combinations(range(len(views)), 2))
+    first, second = np.array(pairs).T
+    found = dense.hypotheses(patches, weight, first, second, grid=grid)
+    greys = [
+        None if view.pixels is None else alignment.Grey(view.pixels, rect)
+        for view, rect in zip(views, rects, strict=True)
+    ]
+    cell, best = side / grid, found.best
+    matches = []
+    for n, (a, b) in enumerate(pairs):
+        warps = [_warp(found, n, mirror, cell, side) for mirror in (0, 1)]
+        chosen = int(best[n])
+        statistics = {
+            name: float(getattr(found, name)[n, chosen]) for name in ("similarity", "margin", "share", "cover", "mass")
+        }
+        statistics["log_scale"] = abs(math.log(abs(warps[chosen].sx)))
+        grey_a, grey_b = greys[a], greys[b]
+        warp, name = warps[chosen], "patches"
+        if grey_a is not None and grey_b is not None:
+            name = "dense"
+            aligned = alignment.align(grey_a, grey_b, warps + alignment.hypotheses_from_content(grey_a, grey_b))
+            statistics |= {key: getattr(aligned, key) for key in ("correlation", "agreeing", "textured")}
+            if aligned is not alignment.NOT_ALIGNED:
+                warp = aligned.warp
+        rect_a = alignment.overlap(rects[a], warp, rects[b])
+        rect_b = warp(rect_a)
+        matches.append(
+            PairMatch(
+                a,
+                b,
+                _probability(coefficients[name], statistics),
+                _box(places[a], views[a], rect_a),
+                _box(places[b], views[b], rect_b),
+                mirrored=warp.sx < 0,
+                statistics=statistics,
+            )
+        )
+    return matches
+
+
+def _warp(found: dense.Hypotheses, pair: int, mirror: int, cell: float, side: int) -> alignment.Warp:
+    """From patches about the centre to letterbox pixels."""
+    scale = float(found.scale[pair, mirror])
+    x, y = found.shift[pair, mirror].tolist()
+    sx, middle = (-scale if mirror else scale), side / 2
+    return alignment.Warp(sx, middle - sx * middle + cell * x, scale, middle - scale * middle + cell * y)
+
+
+def _edgeboxes(views: Sequence[View], coefficients: Mapping[str, float], embed: Embed | None) -> list[PairMatch]:
+    if embed is None or any(view.pixels is None for view in views):
+        raise SettingsError(
+            "embed",
+            f"the matcher 'edgeboxes' got {'no network' if embed is None else 'a view without pixels'}; "
+            "it needs `embed` and the pixels of every view. Pass them, or use the matcher 'dense'.",
+        )
+    places = [placement(view.width, view.height, view.size) for view in views]
+    proposals = []
+    for place, view in zip(places, views, strict=True):
+        assert view.pixels is not None  # checked above; for mypy
+        boxes = edgeboxes.propose(view.pixels, _rect(place))
+        proposals.append(edgeboxes.describe(view.pixels, boxes, embed))
+    matches = []
+    for a, b in combinations(range(len(views)), 2):
+        best, mutual, box_a, box_b = edgeboxes.best_match(proposals[a], proposals[b])
+        statistics = {"best": best, "mutual": mutual}
+        matches.append(
+            PairMatch(
+                a,
+                b,
+                _probability(coefficients, statistics),
+                _box(places[a], views[a], _corners(box_a)),
+                _box(places[b], views[b], _corners(box_b)),
+                statistics=statistics,
+            )
+        )
+    return matches
