@@ -7,21 +7,15 @@ A new violation is one function and one line in SINGLE, PAIR or MULTI; a test co
 """
 
 from agpis.simulate.drawing import Marked
-from agpis.simulate.generate import (
-    SHARES,
-    VIOLATIONS,
-    ImageSample,
-    Sample,
-    approved,
-    images,
-    sequences,
-    write_samples,
-)
+from agpis.simulate.image_samples import ImageSample, Mix, images
 from agpis.simulate.multi import MULTI
 from agpis.simulate.pair import KINDS, PAIR, Copy, copied, recoloured, same_viewed
+from agpis.simulate.sequence_samples import SHARES, Sample, approved, sequences
 from agpis.simulate.single import SINGLE
 from agpis.simulate.stock import VIEWS, Catalogued, Draft, Shot, Stock, load
 from agpis.simulate.style import Style
+from agpis.simulate.violations import VIOLATIONS
+from agpis.simulate.written import write_samples
 
 __all__ = [
     "KINDS",
@@ -36,6 +30,7 @@ __all__ = [
     "Draft",
     "ImageSample",
     "Marked",
+    "Mix",
     "Sample",
     "Shot",
     "Stock",

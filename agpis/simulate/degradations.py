@@ -229,4 +229,4 @@ def _local(pixels: Pixels, around: Ground, rng: Rng, style: Style, kind: str) ->
 def _soft_ellipse(height: int, width: int) -> Alpha:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     r = np.sqrt(((x - width / 2 + 0.5) / (width / 2)) ** 2 + ((y - height / 2 + 0.5) / (height / 2)) ** 2)
-    return ((1.0 - r) / 0.12).clip(0, 1).astype(np.float32)
+    return np.asarray(((1.0 - r) / 0.12).clip(0, 1), np.float32)

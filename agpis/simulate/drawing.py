@@ -59,11 +59,17 @@ def marked(pixels: Pixels, box: Box | None) -> Marked:
 
 def changed(before: Pixels, after: Pixels, by: int = 6) -> Box | None:
     """The smallest box around all pixels that differ by more than `by` in a channel; None when none does."""
-    differs = cv2.absdiff(before, after).max(2) > by
+    differs = channel_max(cv2.absdiff(before, after)) > by
     rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
     if not len(rows):
         return None
     return Box(int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1))
+
+
+def channel_max(pixels: Pixels) -> NDArray[np.uint8]:
+    """(H, W, 3) -> (H, W): five times faster than `pixels.max(2)`."""
+    red, green, blue = cv2.split(pixels)
+    return np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
 
 
 def marked_change(before: Pixels, after: Pixels) -> Marked:
@@ -141,7 +147,7 @@ def contrasting(colour: Colour, rng: Rng) -> Colour:
 def _polygon(n: int, points: NDArray[np.float64]) -> Alpha:
     canvas = np.zeros((n, n), np.uint8)
     cv2.fillPoly(canvas, [np.round(points * (n - 1) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return canvas.astype(np.float32) / 255
+    return canvas.astype(np.float32) / np.float32(255)
 
 
 def _around(count: int, inner: float, phase: float = -np.pi / 2) -> NDArray[np.float64]:
@@ -155,7 +161,7 @@ def _around(count: int, inner: float, phase: float = -np.pi / 2) -> NDArray[np.f
 def _disc(n: int) -> Alpha:
     canvas = np.zeros((n, n), np.uint8)
     cv2.circle(canvas, (n // 2, n // 2), n // 2 - 1, 255, -1, cv2.LINE_AA)
-    return canvas.astype(np.float32) / 255
+    return canvas.astype(np.float32) / np.float32(255)
 
 
 def _ring(n: int) -> Alpha:
@@ -228,7 +234,7 @@ def plate(width: int, height: int, round_: float = 0.0) -> Alpha:
         for cx in (r, width - r - 1):
             for cy in (r, height - r - 1):
                 cv2.circle(canvas, (cx, cy), r, 255, -1, cv2.LINE_AA)
-    return canvas.astype(np.float32) / 255
+    return canvas.astype(np.float32) / np.float32(255)
 
 
 def code_modules(rng: Rng, modules: int) -> NDArray[np.uint8]:
@@ -274,14 +280,16 @@ def ground(pixels: Pixels) -> Ground:
     plain = bool(near.mean() > 0.7)
     mask = np.zeros((height, width), np.uint8)
     if plain:
-        distance = cv2.absdiff(pixels, np.broadcast_to(median.astype(np.uint8), pixels.shape).copy()).max(2)
+        distance = channel_max(cv2.absdiff(pixels, np.broadcast_to(median.astype(np.uint8), pixels.shape).copy()))
         mask = (distance > 16).astype(np.uint8)
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)).astype(np.uint8)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
         if len(stats) > 1:
             areas = stats[1:, cv2.CC_STAT_AREA]
             keep = 1 + np.flatnonzero(areas > 0.1 * areas.max())
-            mask = np.isin(labels, keep).astype(np.uint8)
+            wanted = np.zeros(len(stats), np.uint8)
+            wanted[keep] = 1
+            mask = wanted[labels]
             contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
             cv2.drawContours(mask, contours, -1, 1, -1)
     share = float(mask.mean())

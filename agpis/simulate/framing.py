@@ -97,7 +97,7 @@ def texture(height: int, width: int, rng: Rng) -> Pixels:
         fine = rng.random((height // 3 + 1, width // 3 + 1)).astype(np.float32)
         t = 0.6 * t + 0.4 * cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)
     t = np.asarray(t, np.float32).clip(0, 1)[..., None]
-    return (base * (1 - t) + other * t).clip(0, 255).astype(np.uint8)
+    return np.asarray((base * (1 - t) + other * t).clip(0, 255), np.uint8)
 
 
 def resized(pixels: Pixels, width: int, height: int) -> Pixels:

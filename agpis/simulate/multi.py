@@ -49,16 +49,25 @@ def wrong_order(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | N
 
 
 def primary_incomplete(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | None:
-    """The first picture does not show the whole product alone, and no later one does from the front."""
+    """The first picture does not show the whole product alone, and no later one makes up for it.
+
+    With the whole product later it would be `wrong_order`, with nothing but details `missing_views`.
+    """
     shots = shots_of(draft.product)
-    partial = [s for s in shots if s.view in ("detail", "back", "pack", "lifestyle", "multi", "bottom")]
+    first = [s for s in shots if s.view in ("detail", "back", "pack", "lifestyle", "multi", "bottom")]
+    later = [s for s in shots if s.view not in (*WHOLE, "unknown")]
     k = len(draft.shots)
-    if len(partial) >= k and rng.random() < 0.6:
-        chosen = [partial[int(i)] for i in rng.permutation(len(partial))[:k]]
-        if len({s.view for s in chosen}) > 1 or k == 1:  # all alike would be `missing_views`
-            return replace(draft, shots=tuple(chosen), index=0)
-    part = Shot(close_up(draft.shots[0].pixels, rng), "detail")
-    return replace(draft, shots=(part, *draft.shots[1:]), index=0)
+    if rng.random() < 0.5 or not first:
+        chosen = [Shot(close_up(draft.shots[0].pixels, rng), "detail")]
+    else:
+        chosen = [first[int(rng.integers(len(first)))]]
+    rest = [s for s in later if s.pixels is not chosen[0].pixels]
+    if len(rest) < k - 1:
+        return None
+    chosen += [rest[int(i)] for i in rng.permutation(len(rest))[: k - 1]]
+    if k > 1 and all(s.view == "detail" for s in chosen):
+        return None
+    return replace(draft, shots=tuple(chosen), index=0)
 
 
 def redundant_views(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | None:
@@ -110,7 +119,7 @@ def title_mismatch(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft 
 
 def irrelevant(rng: Rng, height: int = 320, width: int = 320) -> Pixels:
     """A drawn picture that shows no product: a chart, a table, a texture, a landscape, an empty plate."""
-    kind = rng.choice(["chart", "table", "texture", "landscape", "blank"])
+    kind = str(rng.choice(["chart", "table", "texture", "landscape", "blank"]))
     out = np.full((height, width, 3), 255, np.uint8)
     if kind == "texture":
         return texture(height, width, rng)
@@ -119,9 +128,9 @@ def irrelevant(rng: Rng, height: int = 320, width: int = 320) -> Pixels:
         t = np.linspace(0.4, 1, height, dtype=np.float32)[:, None, None]
         out = np.broadcast_to(sky * t + 60 * (1 - t), out.shape).clip(0, 255).astype(np.uint8)
         for layer in range(3):
-            x = np.linspace(0, 1, 40)
-            ridge = 0.45 + 0.14 * layer + 0.08 * np.sin(x * rng.uniform(4, 14) + rng.uniform(0, 6))
-            points = np.stack([x * width, ridge * height], 1)
+            along = np.linspace(0, 1, 40)
+            ridge = 0.45 + 0.14 * layer + 0.08 * np.sin(along * rng.uniform(4, 14) + rng.uniform(0, 6))
+            points = np.stack([along * width, ridge * height], 1)
             points = np.concatenate([points, [[width, height], [0, height]]]).astype(np.int32)
             shade = (land * (0.6 + 0.25 * layer)).clip(0, 255)
             cv2.fillPoly(out, [points], (float(shade[0]), float(shade[1]), float(shade[2])), cv2.LINE_AA)

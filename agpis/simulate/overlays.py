@@ -1,4 +1,4 @@
-"""Things laid over a picture: banner, badge, watermark, logo, code, dimension lines. All boxes cover all that changed."""
+"""Things laid over a picture: banner, badge, watermark, logo, code, dimension lines; boxes cover all that changed."""
 
 from __future__ import annotations
 

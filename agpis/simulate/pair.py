@@ -13,7 +13,7 @@ import numpy as np
 
 from agpis.data import Box
 from agpis.simulate.degradations import recoded
-from agpis.simulate.drawing import Rng, ground, muted, vivid
+from agpis.simulate.drawing import Rng, channel_max, ground, muted, vivid
 from agpis.simulate.framing import resized, scene
 from agpis.simulate.stock import Draft, Shot, Stock
 from agpis.simulate.style import Pixels, Style
@@ -86,7 +86,7 @@ def colour_shifted(pixels: Pixels, rng: Rng) -> Pixels:
     out = grey + (out - grey) * np.float32(rng.uniform(0.5, 1.5))
     out = mean + (out - mean) * np.float32(rng.uniform(0.75, 1.25)) + np.float32(rng.uniform(-22, 22))
     out = out * rng.uniform(0.85, 1.12, 3).astype(np.float32)
-    return out.clip(0, 255).astype(np.uint8)
+    return np.asarray(out.clip(0, 255), np.uint8)
 
 
 def _on_ground(pixels: Pixels, rng: Rng, style: Style, busy: bool) -> tuple[Pixels, Box]:
@@ -131,21 +131,23 @@ def same_viewed(pixels: Pixels, rng: Rng) -> Pixels:
     )
     values = (out.astype(np.float32) / 255) ** np.float32(np.exp(rng.uniform(-0.15, 0.15)))
     values = values * rng.uniform(0.96, 1.04, 3).astype(np.float32)
-    return (values * 255).clip(0, 255).astype(np.uint8)
+    return np.asarray((values * 255).clip(0, 255), np.uint8)
 
 
 def recoloured(pixels: Pixels, rng: Rng) -> Pixels:
-    """The product in another colour: hue turned where it has one, LAB shifted where it is grey; skin and ground stay."""
+    """Another colour: hue turned where it has one, LAB shifted where it is grey; skin and ground stay."""
     around = ground(pixels)
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
     ycrcb = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)
     # Skin region in CrCb: Chai & Ngan, "Face segmentation using skin-color map in videophone applications", 1999.
     skin = (ycrcb[..., 1] > 133) & (ycrcb[..., 1] < 173) & (ycrcb[..., 2] > 77) & (ycrcb[..., 2] < 127)
-    mask = around.mask & (np.abs(pixels.astype(np.int16) - np.asarray(around.colour)).max(2) > 16)
+    mask = around.mask & (channel_max(cv2.absdiff(pixels, np.full_like(pixels, around.colour))) > 16)
+    if not around.plain:  # a close-up or scene: all but what is white
+        mask = (lab[..., 0] < 235) | (np.hypot(lab[..., 1] - 128, lab[..., 2] - 128) > 12)
     if (mask & ~skin).sum() > 0.35 * mask.sum():
         mask = mask & ~skin
     if not mask.any():
-        mask = around.mask
+        mask = around.mask.copy()
     chroma = np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)[mask]
     new = lab.copy()
     if chroma.mean() > 14:
@@ -164,7 +166,7 @@ def recoloured(pixels: Pixels, rng: Rng) -> Pixels:
         new[..., 2] += np.sin(angle) * far
     dyed = cv2.cvtColor(new.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB).astype(np.float32)
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)[..., None]
-    return (pixels + (dyed - pixels) * soft).clip(0, 255).astype(np.uint8)
+    return np.asarray((pixels + (dyed - pixels) * soft).clip(0, 255), np.uint8)
 
 
 # On drafts ----------------------------------------------------------------------------------------------------------

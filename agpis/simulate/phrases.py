@@ -38,7 +38,7 @@ _WHERE: dict[Language, dict[str, str]] = {
 
 
 def place(where: str, language: Language) -> str:
-    """`drawing.PLACES` word -> the phrase that fills {where}; "" for everywhere, so that no phrase with a place fits."""
+    """`drawing.PLACES` word -> the phrase that fills {where}; "" for everywhere: then no phrase with a place fits."""
     return "" if where in ("", EVERYWHERE) else _WHERE[language][where]
 
 

@@ -54,7 +54,24 @@ class Catalogued:
         return frozenset(w for w in re.findall(r"[^\W\d_]{3,}", text.lower()) if w not in _STOP)
 
 
-_STOP = frozenset("the and for with women woman men man kids others default all fashion new product products".split())
+_STOP = frozenset(
+    (
+        "the",
+        "and",
+        "for",
+        "with",
+        "women",
+        "men",
+        "man",
+        "kids",
+        "others",
+        "default",
+        "all",
+        "fashion",
+        "new",
+        "product",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

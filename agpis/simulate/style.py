@@ -123,7 +123,7 @@ def letters(text: str, height: int, face: str) -> Alpha:
     if not len(rows):
         return np.zeros((height, height), np.float32)
     ink = canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return ink.astype(np.float32) / 255
+    return ink.astype(np.float32) / np.float32(255)
 
 
 _TRAIN = Style(
@@ -186,7 +186,8 @@ _TEST = Style(
         "禁止盗图",
     ),
     brands=("Quessa", "VOLT8", "Mirada", "Hansel", "ODEN", "Pluvia", "TREKO"),
-    interface=("Checkout", "Wishlist", "Menu", "Filter", "4.2 stars", "Send", "Details", "09:18", "Store", "Q&A", "收藏"),
+    interface=("Checkout", "Wishlist", "Menu", "Filter", "4.2 stars", "Send", "Details", "09:18", "Store",
+               "Q&A", "收藏"),
     units=("in", "m", " cm"),
     emblems=("hexagon", "swoosh", "crown", "cross", "leaf"),
     strength=(0.1, 0.9),

@@ -1,0 +1,127 @@
+"""Approved products in, labelled pictures out: the training data of the image graph.
+
+Everything is drawn from one generator: the same seed, products and style give the same samples in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from agpis.data import Box
+from agpis.errors import SettingsError
+from agpis.rulebook import Rulebook
+from agpis.simulate.drawing import Rng
+from agpis.simulate.finish import finished, jittered, printed, scaled
+from agpis.simulate.multi import close_up
+from agpis.simulate.single import SINGLE
+from agpis.simulate.stock import WHOLE, Catalogued, Stock
+from agpis.simulate.style import Pixels, Style
+from agpis.simulate.violations import BRINGING, REFRAMING, simulated, unknown_rules
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What `images` draws; all are shares of 1."""
+
+    broken: float = 0.5
+    """Pictures that break a rule; the rules are drawn evenly."""
+    doubled: float = 0.12
+    """Of the broken ones, those that break two rules."""
+    printed: float = 0.15
+    """Clean and broken pictures with words or an emblem printed on the product itself: hard negatives."""
+    close_ups: float = 0.1
+    """Pictures of whole products that become a close-up."""
+    several: float = 0.35
+    """Pictures taken from products with several: the merchants' backs and details are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSample:
+    """One picture for the image graph."""
+
+    pixels: Pixels
+    rules: frozenset[str]
+    """Single rules that it breaks."""
+    unknown: frozenset[str]
+    """Single rules of which nothing is known for this picture: leave them out of the loss."""
+    boxes: Mapping[str, Box]
+    """Rule -> where, for those rules that have a place."""
+    view: str
+    """One of `stock.VIEWS`; `unknown` where the merchant's data do not say."""
+    primary: float | None
+    """Target of p_primary: 1, 0, or None where it is not known."""
+    sku: str
+    source: str
+
+    @property
+    def noncompliant(self) -> bool:
+        """Target of p_noncompliant."""
+        return bool(self.rules)
+
+
+def images(
+    products: Sequence[Catalogued] | Stock,
+    rulebook: Rulebook,
+    rng: Rng,
+    style: Style,
+    n: int,
+    mix: Mix | None = None,
+) -> Iterator[ImageSample]:
+    """`n` labelled pictures. Raises SettingsError (`cannot_simulate`) where the rulebook simulates no single rule."""
+    mix = mix or Mix()
+    stock = products if isinstance(products, Stock) else Stock(products)
+    rules = simulated(rulebook, "single")
+    if mix.broken and not rules:
+        raise SettingsError("cannot_simulate", f"found no simulated single rule in the rulebook {rulebook.id!r}")
+    for _ in range(n):
+        product = stock.some(rng)
+        at = int(rng.integers(len(product.pictures)))
+        if rng.random() < mix.several and stock.has_several:
+            product = stock.several(rng, 0.0)
+            at = int(rng.integers(len(product.pictures)))
+        view, pixels = product.views[at], product.pictures[at]
+        if view in WHOLE and rng.random() < mix.close_ups:
+            pixels, view, at = product.detail if product.detail is not None else close_up(pixels, rng), "detail", 1
+        yield _image(product, at, view, pixels, rules, stock, rng, style, mix)
+
+
+def _image(
+    product: Catalogued,
+    at: int,
+    view: str,
+    pixels: Pixels,
+    rules: Mapping[str, str],
+    stock: Stock,
+    rng: Rng,
+    style: Style,
+    mix: Mix,
+) -> ImageSample:
+    unknown = unknown_rules(pixels, view)
+    pixels = jittered(pixels, rng)
+    if rng.random() < mix.printed:
+        pixels = printed(pixels, rng, style)
+    boxes: dict[str, Box] = {}
+    chosen: list[str] = []
+    if rng.random() < mix.broken:
+        many = 2 if len(rules) > 1 and rng.random() < mix.doubled else 1
+        chosen = [str(r) for r in rng.choice(list(rules), size=many, replace=False)]
+        # What changes the frame comes first: then the boxes of what is laid over stay right.
+        chosen.sort(key=lambda rule: rules[rule] not in REFRAMING)
+        if len(chosen) == 2 and rules[chosen[1]] in REFRAMING:
+            chosen = chosen[:1]
+        for rule in chosen:
+            name = rules[rule]
+            result = SINGLE[name](pixels, rng, style.having(stock.pool(rng)) if name in BRINGING else style)
+            pixels = result.pixels
+            if result.box is not None:
+                boxes[rule] = result.box
+    pixels, fx, fy = finished(pixels, rng)
+    boxes = {rule: scaled(box, fx, fy, pixels.shape) for rule, box in boxes.items()}
+    found = frozenset(chosen)
+    primary: float | None = None
+    if found or view in ("detail", "back", "pack", "multi", "lifestyle", "bottom"):
+        primary = 0.0
+    elif at == 0 and view in WHOLE and "cluttered_background" not in unknown:
+        primary = 1.0
+    return ImageSample(pixels, found, unknown - found, boxes, view, primary, product.sku, product.source)
