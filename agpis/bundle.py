@@ -346,6 +346,15 @@ class Bundle:
             found.update(zip(wanted, self._sessions[graph].run(wanted, {"pixels": pixels}), strict=True))
         return ImageOutputs(**found)
 
+    def embed(self, pixels: npt.NDArray[np.uint8]) -> FloatArray:
+        """One feature vector an image, float32 (N, D): the mean of its tokens; for the EdgeBoxes matcher's crops.
+
+        Args:
+            pixels: uint8 (N, H, W, 3) with H, W of `size`.
+        """
+        tokens = np.concatenate([self.image(pixels[at : at + 32]).tokens for at in range(0, len(pixels), 32)])
+        return np.asarray(tokens.mean(axis=1), np.float32)
+
     def sequence(self, tokens: FloatArray, title: str, category: str = "") -> FloatArray:
         """Class probabilities of S sequences of one product, float32 (S, C) in the order of `classes`.
 
