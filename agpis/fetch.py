@@ -88,7 +88,7 @@ class Fetcher:
 
     def _file(self, path: str, location: str) -> bytes:
         try:
-            with open(path, "rb", opener=_open_now) as file:  # noqa: PTH123 - Path.open takes no opener
+            with open(path, "rb", opener=_open_now) as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise IsADirectoryError
@@ -121,10 +121,11 @@ class Fetcher:
             raise ImageError(
                 "unsupported_location", f"{_short(location)}: {error}; allowed are a path, file, http(s), s3, gs."
             ) from None
-        wait: float | None = None
+        except Exception as error:  # opening a store can already read from it, and each has errors of its own
+            raise ImageError("read_failed", f"{_short(location)}: {type(error).__name__}: {error}.") from error
         for attempt in range(self.limits.retries + 1):
             if attempt:
-                self._sleep(self._wait(attempt, wait))
+                self._sleep(self._wait(attempt, None))
             try:
                 with system.open(path, "rb") as file:
                     return self._checked(file.read(self.limits.max_bytes + 1), location)
@@ -136,7 +137,7 @@ class Fetcher:
                 raise ImageError("forbidden", f"{location}: access denied; check the credentials.") from None
             except ImageError:
                 raise
-            except Exception as error:  # each store has errors of its own
+            except Exception as error:
                 failure = error
         raise ImageError(
             "read_failed", f"{location}: {type(failure).__name__}: {failure}, in {attempt + 1} attempts."
@@ -164,8 +165,8 @@ class Fetcher:
             raise ImageError("bad_location", f"{_short(location)}: not an address ({error}).") from None
         with self._deadline.within(self.limits.total_timeout):
             for _ in range(self.limits.redirects + 1):
-                if not url.host:
-                    raise ImageError("bad_location", f"{_short(str(url))}: the address names no host.")
+                if not url.host or (url.port or 0) > 65535:
+                    raise ImageError("bad_location", f"{_short(str(url))}: the address names no host, or no port.")
                 answer = self._hop(url, location)
                 if isinstance(answer, bytes):
                     return answer
