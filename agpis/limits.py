@@ -79,6 +79,22 @@ class FormatMatchesName(Strict):
     name: Literal["format_matches_name"]
 
 
+class UrlAllowed(Strict):
+    """The address of the picture, if it is one of http or https, is as the marketplace's fetcher wants it."""
+
+    name: Literal["url"]
+    query: bool = True
+    """Whether a query string (?width=300) is allowed."""
+    ports: tuple[int, ...] = ()
+    """Allowed ports; empty = any. An address without a port has 80 or 443."""
+
+    @model_validator(mode="after")
+    def _one(self) -> UrlAllowed:
+        if self.query and not self.ports:
+            raise ValueError("no limit is given; set query: false, or ports, or both")
+        return self
+
+
 class Aspect(Strict):
     """Width divided by height lies in [min, max]."""
 
@@ -94,7 +110,7 @@ class Aspect(Strict):
 
 
 class BackgroundWhite(Strict):
-    """At least `share` of the pixels along the picture's edge are white."""
+    """At least `share` of the ground along the picture's edge is white; of all pixels there if no ground is plain."""
 
     name: Literal["background_white"]
     tolerance: Level
@@ -112,7 +128,7 @@ class BackgroundUniform(Strict):
 
 
 class MinFill(Strict):
-    """The product is large enough. Not measured on a ground that is not plain."""
+    """The product is large enough. Measured on a flat ground only."""
 
     name: Literal["min_fill"]
     extent: Share | None = None
@@ -126,7 +142,7 @@ class MinFill(Strict):
 
 
 class MaxFill(Strict):
-    """The product is not too large. Not measured on a ground that is not plain."""
+    """The product is not too large. Measured on a flat ground only."""
 
     name: Literal["max_fill"]
     extent: Share
@@ -134,7 +150,7 @@ class MaxFill(Strict):
 
 
 class TouchesEdge(Strict):
-    """The product covers at most `share` of a side of the picture. Not measured on a ground that is not plain."""
+    """The product covers at most `share` of a side of the picture. Measured on a flat ground only."""
 
     name: Literal["touches_edge"]
     share: Share
@@ -148,26 +164,27 @@ class NoBorder(Strict):
     """Sides that must have it for the picture to count as framed."""
 
 
-class MinSharpness(Strict):
-    """The product's edges are sharp enough for the size at which the picture is shown."""
+class MaxBlur(Strict):
+    """The edges of the picture are sharp at the size at which it is shown."""
 
-    name: Literal["min_sharpness"]
-    min: Share
-    """0 = no detail finer than a 1/128 of the picture, 1 = crisp; see docs/rulebooks.md for the definition."""
+    name: Literal["max_blur"]
+    radius: Annotated[float, Field(gt=0)]
+    """Gaussian radius of the strongest edges, in pixels of the picture shown 384 pixels long (or less, if smaller)."""
 
 
-class MaxOverexposed(Strict):
-    """At most `share` of the product's pixels are blown out. The ground does not count."""
+class NotOverexposed(Strict):
+    """At most `share` of the product's pixels are blown out to white. A plain ground does not count."""
 
-    name: Literal["max_overexposed"]
+    name: Literal["not_overexposed"]
     share: Share
 
 
-class MaxUnderexposed(Strict):
-    """The product is not drowned in black. The ground does not count."""
+class NotUnderexposed(Strict):
+    """The brighter parts of the product are brighter than this. A plain ground does not count."""
 
-    name: Literal["max_underexposed"]
-    share: Share
+    name: Literal["not_underexposed"]
+    brightest: Level
+    """95th percentile of the product's luma, 0 to 255."""
 
 
 class NotBlank(Strict):
@@ -178,7 +195,10 @@ class NotBlank(Strict):
 
 
 class NotGreyscale(Strict):
-    """The picture has colour: its 99th percentile of chroma is above this."""
+    """The picture has colour somewhere: the 99.5th percentile of (largest - smallest of R, G, B) is above this.
+
+    Not measured on a plain white, grey or black ground, where a black product looks just like it.
+    """
 
     name: Literal["not_greyscale"]
     chroma: Level
@@ -191,13 +211,13 @@ class NotTransparent(Strict):
 
 
 class NotPlaceholder(Strict):
-    """Not a "no image" card: a small flat drawing or line of text in the middle of one colour."""
+    """Not a "no image" card: a small drawing or line of text in flat colours in the middle of one colour."""
 
     name: Literal["not_placeholder"]
-    max_colours: Annotated[int, Field(ge=1)]
-    """A drawing has at most this many colours."""
-    max_content: Share
-    """... and covers at most this share of the picture."""
+    flat: Share
+    """Share of the drawing's pixels that have one of its three commonest shades; above this, it is no photograph."""
+    content: Share
+    """Only a drawing that covers at most this share of the picture can be a placeholder."""
 
 
 class ImageCode(Strict):
@@ -220,6 +240,7 @@ Check = Annotated[
     | FileSize
     | FormatAllowed
     | FormatMatchesName
+    | UrlAllowed
     | Aspect
     | BackgroundWhite
     | BackgroundUniform
@@ -227,9 +248,9 @@ Check = Annotated[
     | MaxFill
     | TouchesEdge
     | NoBorder
-    | MinSharpness
-    | MaxOverexposed
-    | MaxUnderexposed
+    | MaxBlur
+    | NotOverexposed
+    | NotUnderexposed
     | NotBlank
     | NotGreyscale
     | NotTransparent
@@ -245,6 +266,7 @@ LIMITS: dict[str, type[Strict]] = {
     "file_size": FileSize,
     "format": FormatAllowed,
     "format_matches_name": FormatMatchesName,
+    "url": UrlAllowed,
     "aspect": Aspect,
     "background_white": BackgroundWhite,
     "background_uniform": BackgroundUniform,
@@ -252,9 +274,9 @@ LIMITS: dict[str, type[Strict]] = {
     "max_fill": MaxFill,
     "touches_edge": TouchesEdge,
     "no_border": NoBorder,
-    "min_sharpness": MinSharpness,
-    "max_overexposed": MaxOverexposed,
-    "max_underexposed": MaxUnderexposed,
+    "max_blur": MaxBlur,
+    "not_overexposed": NotOverexposed,
+    "not_underexposed": NotUnderexposed,
     "not_blank": NotBlank,
     "not_greyscale": NotGreyscale,
     "not_transparent": NotTransparent,

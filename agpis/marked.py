@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -211,12 +211,14 @@ def _syntax(place: Place, message: str) -> RulebookError:
 
 
 def problems(
-    raw: Marked, error: ValidationError | None, model: type[BaseModel], more: Iterable[tuple[Place, str]] = ()
+    raw: Marked, error: ValidationError | None, model: type[BaseModel], more: Sequence[tuple[Place, str]] = ()
 ) -> str:
-    """A line a mistake, "file:line: key: found X, allowed Y; do Z", in the order of the file; `more` are the caller's."""
+    """A line a mistake, "file:line: key: found X, allowed Y; do Z", sorted; `more` are the caller's."""
     details = error.errors(include_url=False) if error else []
     # A list whose items are all wrong is also called too short by pydantic; it is not.
     details = [d for d in details if d["type"] != "too_short" or not d["input"]]
+    if more:  # the caller tells, with the line, what a validator of the whole list can only tell of the list
+        details = [d for d in details if d["type"] != "value_error" or d["loc"] != ("rules",)]
     lines = [*(_problem(raw, detail, model) for detail in details), *more]
     lines = sorted(dict.fromkeys(lines), key=lambda line: (line[0].file, line[0].line))
     texts = [f"{place}: {text}" for place, text in lines[:MAX_PROBLEMS]]

@@ -234,7 +234,9 @@ class Rulebook(Strict):
     version: Text
     description: str = ""
     k: Annotated[int, Field(ge=1, le=50)] = 3
-    """Images of a sequence, the primary included."""
+    """Images of a sequence, the primary included: what AGPIS must find, not what a marketplace takes at most."""
+    max_images: Annotated[int, Field(ge=1)] | None = None
+    """What a marketplace takes at most, the primary included."""
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
 
     @field_validator("version", mode="before")
@@ -251,6 +253,12 @@ class Rulebook(Strict):
                 raise ValueError(f"the id {rule.id!r} stands twice; every id must be unique")
             seen.add(rule.id)
         return rules
+
+    @model_validator(mode="after")
+    def _k_in_range(self) -> Rulebook:
+        if self.max_images is not None and self.k > self.max_images:
+            raise ValueError(f"k (={self.k}) is above max_images (={self.max_images}); lower k")
+        return self
 
     @cached_property
     def _by_id(self) -> dict[str, Rule]:
