@@ -157,6 +157,11 @@ def test_texts_are_data_and_never_markup(tmp_path: Path) -> None:
     assert page.data["p7"]["photos"][0]["uri"] == HOSTILE[1]
     assert page.data["index"]["names"]["banner"] == HOSTILE[1]
     assert page.text == {"title": HOSTILE[1], "h1": HOSTILE[1]}
+    for line in (tmp_path / "report.html").read_text().splitlines():
+        if line.startswith('<script type="application/json"'):
+            content = line[line.index(">") + 1 : -len("</script>")]
+            assert not re.search("[<>&]", content)  # not even an end tag with a blank, or a comment
+    assert json.dumps(HOSTILE[1])[1:-1] not in (tmp_path / "report.html").read_text()
     # Nothing of the texts became an element: the same elements as a harmless report, one data block more a product.
     assert page.code == plain.code
     grown = page.elements - plain.elements
@@ -385,6 +390,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.browser
 def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     decisions = [product(n, p_qualified=(n * 37 % 100) / 100) for n in range(120)]
+    decisions[6] = product(6, title="<!-- <script </script x", p_qualified=0.02)
     decisions[7] = product(7, title=HOSTILE[1], feedback=HOSTILE[0], p_qualified=0.01)
     decisions[8] = product(8, title="Café Crème خزف 杯子", p_qualified=0.99)
     failed = ErrorInfo("bad_line", "Line 9 has no <title>.")
@@ -403,16 +409,29 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     page.goto(path.as_uri())
 
     def cards() -> list[str]:
-        found = page.eval_on_selector_all(".card:not([hidden]) h3", "all => all.map(e => e.textContent)")
+        found = page.eval_on_selector_all(".card h3", "all => all.map(e => e.textContent)")
         return [str(text) for text in found]
+
+    def show_all() -> None:  # of 120: 30 are there, 90 to come
+        for _ in range(4):
+            page.evaluate("document.getElementById('more').click()")
 
     first = page.locator(".card").first
     first.locator(".shot img").first.wait_for()
-    assert len(cards()) == 120
     assert page.title() == "Demo <b>"
-    # Lazy: the last cards have a head and no pictures yet.
-    assert page.locator(".card").last.locator("img").count() == 0
-    assert page.locator(".card").last.locator("h3").text_content() == "Mug number 119"
+    assert page.locator("#count").text_content() == "120 products"
+    # Lazy: cards come in lots of 30 as the reader goes on, with a mouse or by the button, in order, once each.
+    assert len(cards()) == 30
+    assert page.locator("#more").text_content() == "Show more: 90 left"
+    page.locator("#more").evaluate("button => button.click()")
+    page.locator(".card").nth(59).wait_for()
+    assert page.evaluate("document.activeElement.querySelector('h3').textContent") == "Mug number 30"
+    for _ in range(20):
+        page.mouse.wheel(0, 20_000)
+        page.wait_for_timeout(100)
+    assert page.locator("#more").is_hidden()
+    assert cards() == [decision.title for decision in decisions]
+    page.evaluate("scrollTo(0, 0)")
 
     # The sequence in order, with its places.
     names = first.locator(".seq .file").all_text_contents()
@@ -462,13 +481,13 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
         assert cards() == answer, query
     assert page.locator("#nothing").is_visible()
     page.click("#reset")
-    assert len(cards()) == 120
+    assert page.locator("#count").text_content() == "120 products"
 
     # Filters: by the lists, and by the totals. They meet with the search, and are told to a screen reader.
     page.select_option("#status", "failed")
     assert cards() == ["Broken & lost"]
     assert page.locator("#count").text_content() == "1 of 120 products"
-    broken = page.locator(".card:not([hidden])")
+    broken = page.locator(".card")
     broken.locator(".oops").wait_for()
     assert broken.locator(".oops").text_content() == "bad_lineLine 9 has no <title>."
     page.click('[data-status="no_primary"]')
@@ -477,7 +496,7 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     options = dict(page.eval_on_selector_all("#rule option", "all => all.map(o => [o.value, o.textContent])"))
     assert options["banner"] == "Banner or text (119)"
     page.select_option("#rule", "http_404")
-    assert len(cards()) == 119
+    assert page.locator("#count").text_content() == "119 of 120 products"
     page.fill("#q", "broken")
     assert cards() == []
     page.click("#reset")
@@ -485,9 +504,11 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     # Order by p_qualified; products without one come last both ways.
     page.select_option("#sort", "up")
     assert cards()[:3] == ["Mug number 0", "Mug number 100", HOSTILE[1]]  # 0, 0 and 0.01
+    show_all()
     assert cards()[-2:] == ["Broken & lost", "Mug number 10"]
     page.select_option("#sort", "down")
     assert cards()[0] == "Café Crème خزف 杯子"
+    show_all()
     assert cards()[-2:] == ["Broken & lost", "Mug number 10"]
 
     # The view is in the address, and comes back with it.
