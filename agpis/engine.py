@@ -28,8 +28,6 @@ from agpis.pipeline import Pipeline, Settings
 from agpis.report import write_report
 from agpis.shards import encode_rows, output_error, read_decisions, read_thumbnails, replace_file, write_thumbnails
 
-SHARD = 256
-"""Products per shard: about ten seconds of work on a laptop, so that Ctrl-C answers soon and a kill costs little."""
 THUMBNAIL = 160
 """Longest side of the report's thumbnails, pixels."""
 WRITTEN_BACK = ("shopify", "woocommerce", "google_merchant", "amazon", "magento")
@@ -54,6 +52,8 @@ class Options:
     """Products shown as cards in the report; the totals count all."""
     only_sequence: bool = False
     """Leave spare images out of the shop's file."""
+    shard: int = 256
+    """Products per shard: some ten seconds of work on a laptop, so that Ctrl-C answers soon and a kill costs little."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -159,8 +159,8 @@ def _run(
                 f"{source} now has {skipped} products, but {done} are finished. Choose another folder.",
             )
         progress(manifest.totals, None)
-    decisions = pipeline(_until(products, stopped, done))
-    while rows := list(_counted(itertools.islice(decisions, SHARD), manifest.totals, progress)):
+    decisions = pipeline(_until(products, stopped, options.shard))
+    while rows := list(_counted(itertools.islice(decisions, options.shard), manifest.totals, progress)):
         start = manifest.totals.products
         name = f"part-{len(manifest.shards):06d}.{options.format}"
         if options.report and start < options.report_limit:
@@ -175,10 +175,10 @@ def _run(
     return not stopped.is_set()
 
 
-def _until(products: Iterator[Product], stopped: threading.Event, done: int) -> Iterator[Product]:
+def _until(products: Iterator[Product], stopped: threading.Event, shard: int) -> Iterator[Product]:
     """Products until Ctrl-C, and then to the end of the shard in hand."""
-    for position, product in enumerate(products, done):
-        if stopped.is_set() and (position - done) % SHARD == 0:
+    for position, product in enumerate(products):
+        if stopped.is_set() and position % shard == 0:
             return
         yield product
 

@@ -45,6 +45,15 @@ class Totals:
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
+    def row(self) -> dict[str, Any]:
+        """JSON-ready, the most frequent first."""
+        return {
+            "products": self.products,
+            "images": self.images,
+            "statuses": dict(self.statuses.most_common()),
+            "reasons": dict(self.reasons.most_common()),
+        }
+
     def add(self, shard: Shard) -> None:
         """Count a finished shard."""
         self.products += shard.count
@@ -166,7 +175,7 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "complete": self.complete,
             "question": self.question,
-            "totals": asdict(self.totals) if self.complete else None,
+            "totals": self.totals.row() if self.complete else None,
             **extra,
             "shards": [asdict(shard) for shard in (self.shards if shards is None else shards)],
         }
