@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from dataclasses import dataclass
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -174,6 +175,30 @@ def animation_frames(data: bytes) -> int | None:
     return None
 
 
+# Adam7 (PNG specification, 8.2): first column and row of each pass, and its steps.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def png_lacks_rows(data: bytes) -> bool:
+    """Whether a PNG's compressed data ends, in good order, before the last row. Codecs leave such rows black."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    depth = bits * _CHANNELS[colour]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, y, dx, dy in passes]
+    wanted = sum(h * (1 + (w * depth + 7) // 8) for w, h in sizes if w > 0 and h > 0)
+    expand, at = zlib.decompressobj(), 8
+    while at + 12 <= len(data) and wanted > 0 and not expand.eof:
+        size, name = struct.unpack_from(">I4s", data, at)
+        if name == b"IDAT":
+            body = data[at + 8 : at + 8 + size]
+            while body and wanted > 0:
+                wanted -= len(expand.decompress(body, 1 << 20))
+                body = expand.unconsumed_tail
+        at += 12 + size
+    return bool(wanted > 0)
+
+
 def exif_orientation(exif: bytes) -> int:
     """Orientation 1 to 8 (Exif tag 0x0112) out of an Exif block, with or without its `Exif` prefix; 1 when in doubt.
 
@@ -213,12 +238,17 @@ class Jpeg:
     several: bool
     """More pictures follow in the same file (MPO: phones put a preview, a depth map or a second view there)."""
 
+    @property
+    def twins(self) -> tuple[bytes, ...]:
+        """`stream` with other bits behind its end. A picture without end marker is whole if all decode alike."""
+        return tuple(self.stream[:-_AHEAD] + bits * _AHEAD for bits in (b"\xff\0", b"\x55", b"\xaa"))
+
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # APP0 (JFIF), APP2 (ICC), APP14 (Adobe's colour transform), tables and frame headers; the codec needs no other.
 _WANTED = _SOF | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
-_PADDING = bytes(16)  # libjpeg reads up to 8 bytes ahead of the bits that it needs
+_AHEAD = 8  # bytes that libjpeg reads ahead of the bits it needs
 
 
 def read_jpeg(data: bytes) -> Jpeg | None:
@@ -269,7 +299,7 @@ def read_jpeg(data: bytes) -> Jpeg | None:
     ended = finish >= 0
     parts.append(data[first : finish if ended else end])
     alone = kind in (0xC0, 0xC1) and len(scans) == 1 and scans[0][:1] == bytes([components])
-    parts.append(_PADDING if alone else b"\xff\xd9")
+    parts.append(bytes(_AHEAD) if alone else b"\xff\xd9")
     complete = (ended or alone) and (kind != 0xC2 or _all_scans(frame, scans))
     return Jpeg(b"".join(parts), width, height, bits, orientation, ended, complete, several)
 

@@ -40,6 +40,7 @@ from agpis.containers import (
     cut_short,
     declared_size,
     exif_orientation,
+    png_lacks_rows,
     read_jpeg,
     sniff,
 )
@@ -161,6 +162,8 @@ def decode(data: bytes, *, name: str = "", target: int | None = None, limits: Li
     """
     limits = limits or Limits()
     label = name or "image"
+    if target is not None and target < 1:
+        raise SettingsError("bad_target", f"decode(target=...) must be 1 pixel or more, got {target}.")
     if not data:
         raise ImageError("empty", f"{label}: there are no bytes; export or upload the image again.")
     if len(data) > limits.max_bytes:
@@ -221,13 +224,16 @@ def _decode(kind: str, data: bytes, label: str, target: int | None, limits: Limi
         image = _PLUGINS[kind](io.BytesIO(data))
     with image, _quiet(needed=kind == "TIFF"):
         _check_size(*image.size, label, limits)
-        several = bool(getattr(image, "is_animated", False))
+        several = kind != "PNG" and bool(getattr(image, "is_animated", False))  # of PNGs see above
         if several and kind != "TIFF":
             raise _animated(label, kind)
         mode, (width, height) = image.mode, image.size
         deep = mode in ("RGB", "RGBA", "CMYK") and any(";16" in str(tile[3]) for tile in image.tile)
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif") or b"")
+        interlaced = kind == "PNG" and bool(image.info.get("interlace"))
         image.load()  # a TIFF is turned upright here, and its size already is
+        if kind == "PNG" and (interlaced or _ends_black(image)) and png_lacks_rows(data):
+            raise _truncated(label, kind, data)
         damaged = "icc_profile" in image.info and not image.info["icc_profile"]
         flat = flatten(image, _factor(width, height, target), image.info.get("icc_profile") or None, deep)
     notes = flat.notes + (("profile_ignored",) if damaged else ()) + (("first_of_many",) if several else ())
@@ -249,10 +255,28 @@ def _decode_jpeg(data: bytes, label: str, target: int | None, limits: Limits) ->
         if factor > 1:
             image.draft(None, (jpeg.width // factor, jpeg.height // factor))
         image.load()
+        if not jpeg.ended and not _needs_no_more(image, jpeg, factor):
+            raise _truncated(label, "JPEG", data)
         damaged = "icc_profile" in image.info and not image.info["icc_profile"]
         flat = flatten(image, profile=image.info.get("icc_profile") or None)
     notes = flat.notes + _jpeg_notes(jpeg, damaged)
     return _picture(flat, jpeg.orientation, jpeg.width, jpeg.height, "JPEG", len(data), mode, notes)
+
+
+def _ends_black(image: Image.Image) -> bool:
+    """Whether the last row is all zero, as it is where the codec got no data for it."""
+    return image.crop((0, image.height - 1, image.width, image.height)).getbbox(alpha_only=False) is None
+
+
+def _needs_no_more(image: Image.Image, jpeg: Jpeg, factor: int) -> bool:
+    """Whether `image` does not depend on what might have followed in its file."""
+    for stream in jpeg.twins:
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(stream)) as twin:
+            if factor > 1:
+                twin.draft(None, (jpeg.width // factor, jpeg.height // factor))
+            if twin.tobytes() != image.tobytes():
+                return False
+    return True
 
 
 def _jpeg_notes(jpeg: Jpeg, damaged: bool) -> tuple[str, ...]:
@@ -281,8 +305,6 @@ def _factor(width: int, height: int, target: int | None) -> int:
     """Largest of 8, 4, 2, 1 (the scales of JPEG's inverse DCT) that keeps the shorter side at `target` or more."""
     if target is None:
         return 1
-    if target < 1:
-        raise SettingsError("bad_target", f"decode(target=...) must be 1 pixel or more, got {target}.")
     return next((f for f in (8, 4, 2) if min(width, height) // f >= target), 1)
 
 
