@@ -412,7 +412,7 @@ def thumbnail(pixels: Pixels, longest: int = 160) -> bytes:
     if max(width, height) > longest:
         scale = longest / max(width, height)
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = image.resize(small, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        image = image.resize(small, Image.Resampling.BILINEAR, reducing_gap=1.0)
     out = io.BytesIO()
     image.save(out, "WEBP", quality=75, method=2)
     return out.getvalue()
