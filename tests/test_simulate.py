@@ -10,7 +10,7 @@ import pytest
 
 from agpis.errors import SettingsError, TrainingError
 from agpis.images import Size, decode, letterbox
-from agpis.rulebook import Rulebook, load_rulebook
+from agpis.rulebook import Rulebook, Simulate, load_rulebook
 from agpis.samples import BadSample, label_of, read_verdicts
 from agpis.simulate import (
     KINDS,
@@ -37,6 +37,7 @@ from agpis.simulate.finish import finished, jittered, printed, scaled
 from agpis.simulate.multi import shots_of
 from agpis.simulate.pair import crop_box
 from agpis.simulate.stock import WHOLE
+from agpis.simulate.violations import CHOICES, NUMBERS, simulated
 
 OVERLAID = ("banner", "badge", "watermark", "logo", "qr_code", "diagram", "artefact")
 
@@ -109,6 +110,57 @@ def test_train_and_test_styles_share_nothing() -> None:
     for field in ("banners", "badges", "watermarks", "brands", "interface", "units", "emblems"):
         assert not set(getattr(train, field)) & set(getattr(test, field)), field
     assert set(train.fonts) & set(test.fonts) <= {"opencv:uni"}  # the only one with Chinese letters
+
+
+def test_ranges_of_the_default_rulebook_exist(rulebook: Rulebook) -> None:
+    found = {scope: simulated(rulebook, scope) for scope in ("single", "pair", "multi")}
+    assert sum(map(len, found.values())) == len(VIOLATIONS)
+    assert set(NUMBERS) | set(CHOICES) <= set(VIOLATIONS)
+
+
+def ranged(rulebook: Rulebook, rule: str, name: str, **ranges: tuple) -> Rulebook:
+    """A rulebook of one rule with other ranges."""
+    changed = rulebook.rule(rule).model_copy(update={"simulate": Simulate(name=name, ranges=ranges)})
+    return Rulebook(id="mine", version="1", rules=(changed,))
+
+
+@pytest.mark.parametrize(
+    ("name", "ranges", "message"),
+    [
+        ("graffiti", {}, "rule 'banner': found simulate 'graffiti', allowed: banner, badge"),
+        (
+            "banner",
+            {"girth": (1, 2)},
+            r"rule 'banner', ranges of girth: found \['girth'\], allowed: height, opacity, side",
+        ),
+        (
+            "banner",
+            {"side": ("top", "behind")},
+            r"ranges of side: found \['behind'\], allowed: top, bottom, left, right",
+        ),
+        ("banner", {"height": (0.1, "tall")}, r"ranges of height: found \[0.1, 'tall'\], allowed: \[low, high\]"),
+    ],
+)
+def test_ranges_that_do_not_exist_are_refused(name: str, ranges: dict, message: str, rulebook: Rulebook) -> None:
+    with pytest.raises(SettingsError, match=message):
+        simulated(ranged(rulebook, "banner", name, **ranges), "single")
+
+
+def test_ranges_decide(stock: Stock, rulebook: Rulebook) -> None:
+    """A rulebook's ranges reach the picture: banners only at the left, of a given width."""
+    only = ranged(rulebook, "banner", "banner", side=("left",), height=(0.2, 0.2), opacity=(1.0, 1.0))
+    mix = Mix(broken=1.0, printed=0.0, close_ups=0.0)
+    for s in images(stock, only, np.random.default_rng(0), Style.train(), 20, mix):
+        box = s.boxes["banner"]
+        assert box.x == 0
+        assert abs(box.w / s.pixels.shape[1] - 0.2) < 0.02
+        assert box.h == s.pixels.shape[0]
+    crop = Style.train().ranged({"crop": (0.5, 0.5), "kind": ("crop",)})
+    picture = drawn(0)
+    for seed in range(10):
+        copy = copied(picture, np.random.default_rng(seed), crop)
+        assert copy.kind == "crop"
+        assert abs(copy.box.w * copy.box.h / (picture.shape[0] * picture.shape[1]) - 0.5) < 0.01
 
 
 # One image -----------------------------------------------------------------------------------------------------------

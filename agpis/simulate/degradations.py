@@ -17,16 +17,16 @@ def blur(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     longest = max(pixels.shape[:2])
     kind = rng.choice(["gaussian", "motion", "defocus"])
     if kind == "gaussian":
-        out = cv2.GaussianBlur(pixels, (0, 0), longest * style.force(rng, 0.007, 0.022))
+        out = cv2.GaussianBlur(pixels, (0, 0), longest * style.force(rng, 0.007, 0.022, "sigma"))
     elif kind == "motion":
-        n = max(5, int(longest * style.force(rng, 0.025, 0.07))) | 1
+        n = max(5, int(longest * style.force(rng, 0.025, 0.07, "motion"))) | 1
         kernel = np.zeros((n, n), np.float32)
         kernel[n // 2] = 1
         matrix = cv2.getRotationMatrix2D((n / 2 - 0.5, n / 2 - 0.5), float(rng.uniform(0, 180)), 1)
         kernel = cv2.warpAffine(kernel, matrix, (n, n)).astype(np.float32)
         out = cv2.filter2D(pixels, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
     else:
-        r = max(2, round(longest * style.force(rng, 0.012, 0.035)))
+        r = max(2, round(longest * 1.6 * style.force(rng, 0.007, 0.022, "sigma")))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)).astype(np.float32)
         out = cv2.filter2D(pixels, -1, disc / disc.sum(), borderType=cv2.BORDER_REPLICATE)
     return Marked(out.astype(np.uint8))
@@ -35,7 +35,7 @@ def blur(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 def upscaled(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """A much smaller picture blown up, blocky (nearest) or soft (linear, cubic), sometimes sharpened after."""
     height, width = pixels.shape[:2]
-    scale = style.force(rng, 100, 36) / max(height, width)
+    scale = 1 / style.force(rng, 4.2, 10, "factor")
     small = cv2.resize(pixels, (max(8, int(width * scale)), max(8, int(height * scale))), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.4:
         small = recoded(small, int(rng.uniform(50, 90)))
@@ -59,7 +59,7 @@ def compression(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     scale = min(1.0, rng.uniform(170, 260) / max(height, width))
     small = cv2.resize(pixels, (int(width * scale), int(height * scale)), interpolation=cv2.INTER_AREA)
     for _ in range(int(rng.integers(1, 3))):
-        small = recoded(small.astype(np.uint8), round(style.force(rng, 13, 3)))
+        small = recoded(small.astype(np.uint8), round(style.force(rng, 11, 3, "quality")))
     out = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return Marked(out.astype(np.uint8))
 
@@ -70,12 +70,12 @@ def noise(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     grain = max(height, width) / rng.uniform(150, 260)
     grid = (max(8, int(height / grain)), max(8, int(width / grain)))
     if rng.random() < 0.2:
-        share = style.force(rng, 0.01, 0.06)
+        share = style.force(rng, 14, 45, "sigma") / 750
         dots = rng.random(grid)
         mask = np.where(dots < share / 2, 0, np.where(dots > 1 - share / 2, 255, 128)).astype(np.uint8)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
         return Marked(np.where(mask == 128, pixels, mask).astype(np.uint8))
-    sigma = style.force(rng, 14, 45)
+    sigma = style.force(rng, 14, 45, "sigma")
     channels = 3 if rng.random() < 0.6 else 1
     field = rng.standard_normal((*grid, channels), dtype=np.float32) * np.float32(sigma)
     field = np.atleast_3d(cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR))
@@ -87,8 +87,8 @@ def noise(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 def exposure(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """Far too light or too dark, or light falling off to one side."""
     values = pixels.astype(np.float32) / 255
-    amount = style.force(rng, 0.3, 1.0)
-    kind = rng.choice(["light", "dark", "dark", "uneven"])
+    amount = style.force(rng, 1.2, 2.4, "stops") / 2.4
+    kind = style.among(rng, {"over": ("light", "light"), "under": ("dark", "dark", "uneven")}, "direction")
     if kind == "light":
         values = values ** (1 / (1 + 1.2 * amount)) * (1 + 0.45 * amount) + 0.1 * amount
     elif kind == "dark":
@@ -104,7 +104,7 @@ def exposure(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 
 def colour_cast(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """Wrong white balance: the white ground turns yellow, blue, green or pink."""
-    amount = style.force(rng, 0.14, 0.4)
+    amount = style.force(rng, 0.14, 0.4, "strength")
     tints = [(1.0, 0.93, 0.6), (0.7, 0.88, 1.0), (0.8, 1.0, 0.78), (1.0, 0.78, 0.92), (1.0, 0.82, 0.65), (0.75, 1, 1)]
     tint = np.asarray(tints[int(rng.integers(len(tints)))], np.float32) + rng.uniform(-0.05, 0.05, 3).astype(np.float32)
     gain = 1 - (1 - tint / tint.max()) * np.float32(amount / 0.4)
@@ -114,17 +114,26 @@ def colour_cast(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 # Artefacts -----------------------------------------------------------------------------------------------------------
 
 
+_ARTEFACTS = {
+    "smear": ("smear", "warp", "double"),
+    "erase": ("erased",),
+    "tear": ("glitch",),
+    "halo": ("halo", "halo"),
+}
+
+
 def artefact(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """An editing or transmission fault: bad cut-out, smear, warped or doubled part, shifted blocks."""
     around = ground(pixels)
-    kinds = ["smear", "warp", "double", "glitch", "erased"] + (["halo", "halo"] if around.plain else [])
-    kind = rng.choice(kinds)
+    kind = style.among(rng, _ARTEFACTS, "kind")
+    if kind == "halo" and not around.plain:
+        kind = "smear"
     if kind == "halo":
         out = _halo(pixels, around, rng, style)
     elif kind == "glitch":
         out = _glitch(pixels, rng, style)
     else:
-        out = _local(pixels, around, rng, style, str(kind))
+        out = _local(pixels, around, rng, style, kind)
     result = marked_change(pixels, out)
     if result.box is None or result.box.w * result.box.h < 0.002 * pixels.shape[0] * pixels.shape[1]:
         result = marked_change(pixels, _glitch(pixels, rng, style))
@@ -185,7 +194,7 @@ def _local(pixels: Pixels, around: Ground, rng: Rng, style: Style, kind: str) ->
     """A patch on the product is smeared, warped, erased or copied beside itself, with soft edges."""
     height, width = pixels.shape[:2]
     box = around.box
-    n = max(16, int(np.sqrt(box.w * box.h) * style.force(rng, 0.22, 0.45)))
+    n = max(16, int(np.sqrt(box.w * box.h) * style.force(rng, 0.22, 0.45, "size")))
     ys, xs = np.nonzero(around.mask[:: max(1, height // 64), :: max(1, width // 64)])
     at = int(rng.integers(len(ys)))
     cx, cy = int(xs[at] * max(1, width // 64)), int(ys[at] * max(1, height // 64))

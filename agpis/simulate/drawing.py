@@ -190,8 +190,8 @@ def _cross(n: int) -> Alpha:
 
 def _swoosh(n: int) -> Alpha:
     t = np.linspace(0, 1, 24)
-    upper = np.stack([t, 0.75 - 0.6 * t**2], 1)
-    lower = np.stack([t[::-1], 0.95 - 0.8 * t[::-1] ** 1.2], 1)
+    upper = np.stack([t, 0.55 + 0.5 * t - 1.05 * t**2], 1)
+    lower = np.stack([t[::-1], 0.6 + 1.5 * t[::-1] - 2.1 * t[::-1] ** 2], 1)
     return _polygon(n, np.concatenate([upper, lower]).clip(0, 1))
 
 

@@ -25,13 +25,11 @@ from agpis.simulate.style import Pixels, Style
 
 def rotation(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """Turned by 90 or 180 degrees, or tilted; the corners that open take the ground's colour or black."""
-    kind = rng.choice(["quarter", "half", "tilt", "tilt"])
-    if kind == "quarter":
-        return Marked(np.ascontiguousarray(np.rot90(pixels, int(rng.choice([1, 3])))))
-    if kind == "half":
-        return Marked(np.ascontiguousarray(np.rot90(pixels, 2)))
+    if rng.random() < 0.5:
+        quarters = {"90": ("1",), "180": ("2", "2"), "270": ("3",)}
+        return Marked(np.ascontiguousarray(np.rot90(pixels, int(style.among(rng, quarters, "quarter")))))
     height, width = pixels.shape[:2]
-    degrees = style.force(rng, 14, 42) * float(rng.choice([-1, 1]))
+    degrees = style.force(rng, 12, 42, "degrees") * float(rng.choice([-1, 1]))
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, float(rng.uniform(0.8, 1.0)))
     around = ground(pixels)
     fill = around.colour if around.plain or rng.random() < 0.5 else (0, 0, 0)
@@ -49,7 +47,7 @@ def cut_off(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     x0, y0, x1, y1 = 0, 0, width, height
     sides = rng.permutation(["left", "top", "right", "bottom"])[: 1 if rng.random() < 0.6 else 2]
     for side in sides:
-        lost = style.force(rng, 0.22, 0.5) if len(sides) == 1 else style.force(rng, 0.18, 0.35)
+        lost = style.force(rng, 0.2, 0.45, "share")
         if side == "left":
             x0 = box.x + int(box.w * lost)
         elif side == "right":
@@ -76,8 +74,8 @@ def cut_off(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 
 def texture(height: int, width: int, rng: Rng) -> Pixels:
     """A busy ground: boards, tiles, grass-like grain, blots or stripes in random colours."""
-    base = np.asarray(vivid(rng), np.float32) * 0.5 + np.asarray(muted(rng), np.float32) * 0.4 + 20
-    other = np.asarray(vivid(rng), np.float32) * 0.7 + 30
+    base = np.asarray(vivid(rng), np.float32) * 0.3 + np.asarray(muted(rng), np.float32) * 0.6 + 20
+    other = np.asarray(vivid(rng), np.float32) * 0.35 + np.asarray(muted(rng), np.float32) * 0.4 + 30
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     kind = rng.choice(["boards", "tiles", "blots", "stripes", "grain"])
     scale = max(height, width) / rng.uniform(4, 12)
@@ -125,13 +123,14 @@ def _other(pixels: Pixels, rng: Rng, style: Style) -> Pixels:
 
 def scene(height: int, width: int, rng: Rng, style: Style) -> Pixels:
     """A busy ground of one size: another photograph that has no plain ground, or a texture with things on it."""
-    for _ in range(3):
-        if style.pictures and rng.random() < 0.6:
-            picture = _other(style.pictures[0], rng, style)
+    if rng.random() < 0.7:
+        for picture in style.pictures:
             if not ground(picture).plain:
                 return covering(picture, width, height, rng)
     out = texture(height, width, rng)
-    for _ in range(int(rng.integers(0, 7))):  # boxes, discs: other things lying about
+    bare = style.force(rng, 0.3, 1.0, "texture")
+    out = np.asarray(out * bare + out.mean((0, 1)) * (1 - bare), np.uint8)
+    for _ in range(round(style.force(rng, 1, 8, "objects"))):  # boxes, discs: other things lying about
         shape = EMBLEMS[str(rng.choice(["disc", "hexagon", "star", "bars"]))](
             int(min(height, width) * rng.uniform(0.1, 0.35))
         )
@@ -161,7 +160,7 @@ def cluttered_background(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 def border(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """A frame: solid, double, rounded or with a gradient; inside the picture or around it."""
     height, width = pixels.shape[:2]
-    t = max(3, int(min(height, width) * style.force(rng, 0.018, 0.08)))
+    t = max(3, int(min(height, width) * style.force(rng, 0.018, 0.08, "width")))
     colour: Colour = vivid(rng) if rng.random() < 0.6 else (0, 0, 0)
     if rng.random() < 0.3:
         colour = (110, 110, 110)
@@ -202,7 +201,9 @@ def collage(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         ((0, 0, 1, 0.66), (0, 0.66, 0.5, 0.34), (0.5, 0.66, 0.5, 0.34)),
         ((0, 0, 1, 0.6), (0, 0.6, 0.34, 0.4), (0.34, 0.6, 0.33, 0.4), (0.67, 0.6, 0.33, 0.4)),
     )
-    places = layouts[int(rng.integers(len(layouts)))]
+    tiles = round(style.force(rng, 2, 4, "tiles"))
+    fitting = [layout for layout in layouts if len(layout) == tiles] or [layouts[3]]
+    places = fitting[int(rng.integers(len(fitting)))]
     gap = int(min(height, width) * rng.choice([0, 0.01, 0.02, 0.03]))
     colour = (255, 255, 255) if rng.random() < 0.6 else muted(rng)
     out = np.broadcast_to(np.asarray(colour, np.uint8), pixels.shape).copy()
@@ -239,7 +240,7 @@ def screenshot(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     else:
         w, h = max(height, width), int(max(height, width) * rng.uniform(0.62, 0.8))
     out = np.broadcast_to(np.asarray(paper, np.uint8), (h, w, 3)).copy()
-    bar, letter = int(h * 0.055) + 4, max(7, int(h * 0.024))
+    bar, letter = int(h * style.force(rng, 0.045, 0.075, "bar")) + 4, max(7, int(h * 0.024))
     rows = 2 if rng.random() < 0.7 else 1
     out[: rows * bar] = panel
 

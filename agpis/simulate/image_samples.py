@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agpis.data import Box
 from agpis.errors import SettingsError
-from agpis.rulebook import Rulebook
+from agpis.rulebook import Rulebook, Simulate
 from agpis.simulate.drawing import Rng
 from agpis.simulate.finish import finished, jittered, printed, scaled
 from agpis.simulate.multi import close_up
@@ -91,7 +91,7 @@ def _image(
     at: int,
     view: str,
     pixels: Pixels,
-    rules: Mapping[str, str],
+    rules: Mapping[str, Simulate],
     stock: Stock,
     rng: Rng,
     style: Style,
@@ -104,15 +104,16 @@ def _image(
     boxes: dict[str, Box] = {}
     chosen: list[str] = []
     if rng.random() < mix.broken:
-        many = 2 if len(rules) > 1 and rng.random() < mix.doubled else 1
-        chosen = [str(r) for r in rng.choice(list(rules), size=many, replace=False)]
+        possible = [rule for rule in rules if rules[rule].name not in unknown] or list(rules)
+        many = 2 if len(possible) > 1 and rng.random() < mix.doubled else 1
+        chosen = [str(r) for r in rng.choice(possible, size=many, replace=False)]
         # What changes the frame comes first: then the boxes of what is laid over stay right.
-        chosen.sort(key=lambda rule: rules[rule] not in REFRAMING)
-        if len(chosen) == 2 and rules[chosen[1]] in REFRAMING:
+        chosen.sort(key=lambda rule: rules[rule].name not in REFRAMING)
+        if len(chosen) == 2 and rules[chosen[1]].name in REFRAMING:
             chosen = chosen[:1]
         for rule in chosen:
-            name = rules[rule]
-            result = SINGLE[name](pixels, rng, style.having(stock.pool(rng)) if name in BRINGING else style)
+            name, look = rules[rule].name, style.ranged(rules[rule].ranges)
+            result = SINGLE[name](pixels, rng, look.having(stock.pool(rng)) if name in BRINGING else look)
             pixels = result.pixels
             if result.box is not None:
                 boxes[rule] = result.box

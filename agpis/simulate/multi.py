@@ -21,10 +21,10 @@ def shots_of(product: Catalogued) -> list[Shot]:
     return [Shot(p, v, u) for p, v, u in zip(product.pictures, product.views, uris, strict=True)]
 
 
-def close_up(pixels: Pixels, rng: Rng) -> Pixels:
-    """A part of the product so close that it cannot be told what it is: a tenth to a quarter of its box."""
+def close_up(pixels: Pixels, rng: Rng, low: float = 0.32, high: float = 0.5) -> Pixels:
+    """A part of the product so close that it cannot be told what it is: `low` to `high` of the sides of its box."""
     box = ground(pixels).box
-    share = rng.uniform(0.32, 0.5)
+    share = rng.uniform(low, high)
     w, h = max(24, int(box.w * share)), max(24, int(box.h * share))
     side = int(np.sqrt(w * h))
     w, h = min(side, pixels.shape[1]), min(side, pixels.shape[0])
@@ -58,7 +58,9 @@ def primary_incomplete(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Dr
     later = [s for s in shots if s.view not in (*WHOLE, "unknown")]
     k = len(draft.shots)
     if rng.random() < 0.5 or not first:
-        chosen = [Shot(close_up(draft.shots[0].pixels, rng), "detail")]
+        given = style.ranges.get("crop", (0.32, 0.5))
+        part = close_up(draft.shots[0].pixels, rng, float(min(given)), float(max(given)))
+        chosen = [Shot(part, "detail")]
     else:
         chosen = [first[int(rng.integers(len(first)))]]
     rest = [s for s in later if s.pixels is not chosen[0].pixels]

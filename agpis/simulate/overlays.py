@@ -24,30 +24,34 @@ from agpis.simulate.drawing import (
 )
 from agpis.simulate.style import Alpha, Pixels, Style
 
+_SIDES = {"top": ("top",) * 3, "bottom": ("bottom",) * 3, "left": ("left",), "right": ("right",)}
+_SHAPES = {"circle": ("disc",), "star": ("burst",), "ribbon": ("ribbon", "triangle"), "tag": ("pill", "tag")}
+
 
 def banner(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """A strip or panel with promotional words along one side, or the words alone."""
     height, width = pixels.shape[:2]
-    size = style.force(rng, 0.08, 0.24)
+    size = style.force(rng, 0.08, 0.24, "height")
     colour = vivid(rng) if rng.random() < 0.75 else muted(rng)
-    kind = rng.choice(["strip", "strip", "pill", "words", "side", "slant"])
+    opacity = style.force(rng, 0.65, 1.0, "opacity") if rng.random() < 0.4 or "opacity" in style.ranges else 1.0
+    side = style.among(rng, _SIDES, "side")
+    kind = "side" if side in ("left", "right") else str(rng.choice(["strip", "strip", "pill", "words", "slant"]))
     if kind == "slant":
-        return _slant(pixels, rng, style, size, colour)
+        return _slant(pixels, rng, style, size, colour, opacity)
     if kind == "side":
         w, h = max(14, int(width * size)), height
-        x, y = (0 if rng.random() < 0.5 else width - w), 0
+        x, y = (0 if side == "left" else width - w), 0
     elif kind == "strip":
         w, h = width, max(12, int(height * size))
-        x, y = 0, (0 if rng.random() < 0.5 else height - h)
+        x, y = 0, (0 if side == "top" else height - h)
     else:
         w, h = int(width * rng.uniform(0.4, 0.9)), max(12, int(height * size))
         x = int(rng.uniform(0, width - w))
-        y = int(rng.choice([rng.uniform(0.02, 0.12), rng.uniform(0.75, 0.95)]) * height)
-        y = min(y, height - h)
+        y = min(int((rng.uniform(0.02, 0.12) if side == "top" else rng.uniform(0.75, 0.95)) * height), height - h)
     out = pixels
     if kind != "words":
         shape = plate(w, h, float(rng.uniform(0.2, 1)) if kind == "pill" else 0.0)
-        out = lay(out, shape, _wash(w, h, colour, rng), x, y, float(rng.choice([1, 1, 0.85, 0.65])))
+        out = lay(out, shape, _wash(w, h, colour, rng), x, y, opacity)
         ink = contrasting(colour, rng)
     else:
         ink = colour if sum(colour) < 600 else (200, 20, 20)
@@ -69,7 +73,7 @@ def banner(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     return marked_change(pixels, out)
 
 
-def _slant(pixels: Pixels, rng: Rng, style: Style, size: float, colour: Colour) -> Marked:
+def _slant(pixels: Pixels, rng: Rng, style: Style, size: float, colour: Colour, opacity: float) -> Marked:
     height, width = pixels.shape[:2]
     band_h = max(12, int(min(height, width) * size * 0.8))
     band_w = int(np.hypot(height, width) * 1.1)
@@ -81,7 +85,7 @@ def _slant(pixels: Pixels, rng: Rng, style: Style, size: float, colour: Colour) 
     band, ink = turn(np.ones_like(full), angle), turn(full, angle)
     x = (width - band.shape[1]) // 2
     y = (height - band.shape[0]) // 2 + int(height * rng.uniform(-0.25, 0.25))
-    out = lay(pixels, band, colour, x, y, float(rng.choice([1, 0.8])))
+    out = lay(pixels, band, colour, x, y, opacity)
     out = lay(out, ink, contrasting(colour, rng), x, y)
     return marked_change(pixels, out)
 
@@ -105,11 +109,12 @@ def _outline(pixels: Pixels, alpha: Alpha, x: int, y: int, colour: Colour) -> Pi
 def badge(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """A price sticker, star, pill or corner ribbon near one corner."""
     height, width = pixels.shape[:2]
-    n = max(24, int(min(height, width) * style.force(rng, 0.13, 0.32)))
+    n = max(24, int(min(height, width) * style.force(rng, 0.13, 0.32, "size")))
+    opacity = style.force(rng, 0.9, 1.0, "opacity")
     colour = vivid(rng)
     ink = contrasting(colour, rng)
     words = style.phrase(rng, style.badges)
-    kind = rng.choice(["disc", "burst", "pill", "tag", "ribbon", "triangle"])
+    kind = style.among(rng, _SHAPES, "shape")
     right, low = rng.random() < 0.5, rng.random() < 0.4
     if kind in ("ribbon", "triangle"):
         return _corner(pixels, rng, style, n, colour, ink, words, bool(right), kind == "triangle")
@@ -127,7 +132,7 @@ def badge(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     if rng.random() < 0.3:  # drop shadow
         soft = cv2.GaussianBlur(np.pad(shape, 6), (0, 0), 2.5)
         out = lay(out, np.asarray(soft, np.float32), (0, 0, 0), x - 4, y - 3, 0.35)
-    out = lay(out, shape, colour, x, y)
+    out = lay(out, shape, colour, x, y, opacity)
     if rng.random() < 0.3 and kind in ("disc", "burst"):
         inner = EMBLEMS["ring"](int(n * 0.9))
         out = lay(out, inner * (inner > 0.5), ink, x + int(n * 0.05), y + int(n * 0.05), 0.15)
@@ -161,9 +166,10 @@ def _corner(
 def watermark(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """Half-transparent words or emblem: tiled, one across the picture, or one in the middle or a corner."""
     height, width = pixels.shape[:2]
-    opacity = style.force(rng, 0.16, 0.5)
+    opacity = style.force(rng, 0.16, 0.5, "opacity")
     short = min(height, width)
-    kind = rng.choice(["tiled", "across", "middle", "emblem"])
+    kind = style.among(rng, {"0": ("across", "middle", "emblem"), "1": ("tiled",)}, "tiled")
+    reach = style.force(rng, 0.2, 0.4, "size")
     words = style.phrase(rng, style.watermarks)
     sheet = np.zeros((height, width), np.float32)
     if kind == "tiled":
@@ -184,9 +190,9 @@ def watermark(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         _stamp(sheet, text, (width - text.shape[1]) // 2, (height - text.shape[0]) // 2)
     else:
         if kind == "middle":
-            mark = style.lettering(words, int(short * rng.uniform(0.06, 0.14)), rng)
+            mark = style.lettering(words, int(short * reach * 0.35), rng)
         else:
-            mark = emblem(int(short * rng.uniform(0.2, 0.4)), rng, style)
+            mark = emblem(int(short * reach), rng, style)
         mark = fit(mark, int(width * 0.9), int(height * 0.9))
         x = int((width - mark.shape[1]) * rng.choice([0.5, 0.5, rng.uniform(0.02, 0.98)]))
         y = int((height - mark.shape[0]) * rng.choice([0.5, 0.5, rng.uniform(0.02, 0.98)]))
@@ -238,7 +244,7 @@ def emblem(n: int, rng: Rng, style: Style) -> Alpha:
 def logo(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """A seller's emblem laid on the picture, opaque, mostly in a corner, off the product where there is room."""
     height, width = pixels.shape[:2]
-    mark = emblem(int(min(height, width) * style.force(rng, 0.08, 0.2)), rng, style)
+    mark = emblem(int(min(height, width) * style.force(rng, 0.08, 0.2, "size")), rng, style)
     mark = fit(mark, int(width * 0.45), int(height * 0.3))
     gap = int(min(height, width) * rng.uniform(0.01, 0.05))
     right, low = rng.random() < 0.5, rng.random() < 0.4
@@ -256,14 +262,14 @@ def logo(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         if np.abs(under - np.asarray(back)).max() < 60:
             colour, back = back, colour
         out = lay(out, shape, back, x - pad, y - pad)
-    out = lay(out, mark, colour, x, y, float(rng.choice([1, 1, 0.85])))
+    out = lay(out, mark, colour, x, y, style.force(rng, 0.85, 1.0, "opacity"))
     return marked_change(pixels, out)
 
 
 def qr_code(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """A two-dimensional code with its quiet zone; one in five is a bar code with digits."""
     height, width = pixels.shape[:2]
-    n = max(36, int(min(height, width) * style.force(rng, 0.16, 0.4)))
+    n = max(36, int(min(height, width) * style.force(rng, 0.16, 0.4, "size")))
     if rng.random() < 0.2:
         bars = np.repeat((rng.random(45) < 0.5).astype(np.uint8) * 255, 2)
         code = np.full((max(20, n // 2), 102), 255, np.uint8)
@@ -292,10 +298,11 @@ def diagram(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     out = pixels.copy()
     letter = max(9, int(min(height, width) * style.force(rng, 0.035, 0.07)))
     margin = max(5, int(0.03 * width))
+    arrows, labels = round(style.force(rng, 1, 2, "arrows")), round(style.force(rng, 2, 4, "labels"))
     if rng.random() < 0.65:
         y = min(height - margin, box.y + box.h + margin) if rng.random() < 0.6 else max(margin, box.y - margin)
         x = min(width - margin, box.x + box.w + margin) if rng.random() < 0.6 else max(margin, box.x - margin)
-        which = rng.choice(["both", "across", "up"])
+        which = "both" if arrows > 1 else str(rng.choice(["across", "up"]))
         if which in ("both", "across"):
             _arrow(out, (max(2, box.x), y), (min(width - 3, box.x + box.w), y), colour, line)
             out = _label(out, _measure(rng, style), letter, box.x + box.w // 2, y, colour, rng, style)
@@ -303,7 +310,7 @@ def diagram(pixels: Pixels, rng: Rng, style: Style) -> Marked:
             _arrow(out, (x, max(2, box.y)), (x, min(height - 3, box.y + box.h)), colour, line)
             out = _label(out, _measure(rng, style), letter, x, box.y + box.h // 2, colour, rng, style)
     else:
-        for _ in range(int(rng.integers(2, 5))):
+        for _ in range(max(1, labels)):
             x0, y0 = box.x + int(box.w * rng.uniform(0.2, 0.8)), box.y + int(box.h * rng.uniform(0.2, 0.8))
             x1 = int(width * (rng.uniform(0.08, 0.25) if x0 < width / 2 else rng.uniform(0.75, 0.92)))
             y1 = int(np.clip(y0 + height * rng.uniform(-0.15, 0.15), letter, height - letter))

@@ -22,6 +22,18 @@ KINDS = ("recoded", "crop", "mirrored", "padded", "pasted", "colour_shifted", "c
 """Kinds of copies; `combined` is two to four of the others at once."""
 
 
+_NAMES = {
+    "copy": ("recoded",),
+    "crop": ("crop",),
+    "mirror": ("mirrored",),
+    "pad": ("padded",),
+    "paste": ("pasted",),
+    "colour": ("colour_shifted",),
+    "combine": ("combined",),
+}
+"""Names of a rulebook's `kind` range."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """A near-copy of a source picture and how it came about, for matchers to be trained and tested on."""
@@ -39,7 +51,7 @@ class Copy:
 
 def copied(pixels: Pixels, rng: Rng, style: Style, kind: str = "") -> Copy:
     """A near-copy of uint8 (H, W, 3). `kind` is one of KINDS; "" draws one."""
-    kind = kind or str(rng.choice(KINDS))
+    kind = kind or style.among(rng, _NAMES, "kind")
     if kind not in KINDS:
         raise ValueError(f"found the kind {kind!r}, allowed are {', '.join(KINDS)}")
     singles = np.asarray(KINDS[1:-1])
@@ -50,7 +62,8 @@ def copied(pixels: Pixels, rng: Rng, style: Style, kind: str = "") -> Copy:
     box = Box(0, 0, width, height)
     out = pixels
     if "crop" in steps:
-        box = crop_box(width, height, rng)
+        given = style.ranges.get("crop", (0.3, 0.8))
+        box = crop_box(width, height, rng, float(min(given)), float(max(given)))
         out = out[box.y : box.y + box.h, box.x : box.x + box.w]
     if "mirrored" in steps:
         out = np.ascontiguousarray(out[:, ::-1])
@@ -68,9 +81,9 @@ def copied(pixels: Pixels, rng: Rng, style: Style, kind: str = "") -> Copy:
     return Copy(out, kind, box, placed, "mirrored" in steps, tuple(str(s) for s in steps))
 
 
-def crop_box(width: int, height: int, rng: Rng) -> Box:
-    """A random part with 30 to 80 % of the area and an aspect up to a third from the source's."""
-    share, stretch = rng.uniform(0.3, 0.8), np.exp(rng.uniform(-0.28, 0.28))
+def crop_box(width: int, height: int, rng: Rng, low: float = 0.3, high: float = 0.8) -> Box:
+    """A random part with `low` to `high` of the area and an aspect up to a third from the source's."""
+    share, stretch = rng.uniform(low, high), np.exp(rng.uniform(-0.28, 0.28))
     w = int(np.clip(round(width * np.sqrt(share) * stretch), 1, width))
     h = int(np.clip(round(share * width * height / w), 1, height))
     return Box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
@@ -115,13 +128,18 @@ def _on_ground(pixels: Pixels, rng: Rng, style: Style, busy: bool) -> tuple[Pixe
     return out, Box(x, y, w, h)
 
 
-def same_viewed(pixels: Pixels, rng: Rng) -> Pixels:
+def same_viewed(pixels: Pixels, rng: Rng, style: Style | None = None) -> Pixels:
     """A near-same view: a slight perspective, turn and scale, and other light, as if shot a moment later."""
     height, width = pixels.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    reach = rng.uniform(0.02, 0.06)
+    given = style.ranges if style is not None else {}
+    shift, grown, light = (
+        tuple(float(v) for v in given.get(key, default))
+        for key, default in (("shift", (0.02, 0.06)), ("scale", (0.9, 1.08)), ("brightness", (0.9, 1.1)))
+    )
+    reach = max(0.015, rng.uniform(min(shift), max(shift)))
     moved = corners + rng.uniform(-reach, reach, (4, 2)).astype(np.float32) * np.array([width, height], np.float32)
-    middle, degrees, scale = corners.mean(0), np.deg2rad(rng.uniform(-6, 6)), rng.uniform(0.9, 1.08)
+    middle, degrees, scale = corners.mean(0), np.deg2rad(rng.uniform(-6, 6)), rng.uniform(min(grown), max(grown))
     spin = np.array([[np.cos(degrees), -np.sin(degrees)], [np.sin(degrees), np.cos(degrees)]], np.float32) * scale
     moved = ((moved - middle) @ spin.T + middle).astype(np.float32)
     matrix = cv2.getPerspectiveTransform(corners, moved)
@@ -129,12 +147,12 @@ def same_viewed(pixels: Pixels, rng: Rng) -> Pixels:
     out = cv2.warpPerspective(
         pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=colour
     )
-    values = (out.astype(np.float32) / 255) ** np.float32(np.exp(rng.uniform(-0.15, 0.15)))
+    values = (out.astype(np.float32) / 255) ** np.float32(1 / rng.uniform(min(light), max(light)))
     values = values * rng.uniform(0.96, 1.04, 3).astype(np.float32)
     return np.asarray((values * 255).clip(0, 255), np.uint8)
 
 
-def recoloured(pixels: Pixels, rng: Rng) -> Pixels:
+def recoloured(pixels: Pixels, rng: Rng, style: Style | None = None) -> Pixels:
     """Another colour: hue turned where it has one, LAB shifted where it is grey; skin and ground stay."""
     around = ground(pixels)
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
@@ -151,7 +169,8 @@ def recoloured(pixels: Pixels, rng: Rng) -> Pixels:
     chroma = np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)[mask]
     new = lab.copy()
     if chroma.mean() > 14:
-        angle = rng.uniform(0.6, 2 * np.pi - 0.6)
+        turned = (style.ranges if style is not None else {}).get("hue", (35.0, 180.0))  # degrees, either way
+        angle = np.deg2rad(rng.uniform(float(min(turned)), float(max(turned)))) * rng.choice([-1, 1])
         a, b = lab[..., 1] - 128, lab[..., 2] - 128
         new[..., 1] = 128 + np.cos(angle) * a - np.sin(angle) * b
         new[..., 2] = 128 + np.sin(angle) * a + np.cos(angle) * b
@@ -191,7 +210,7 @@ def same_view(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | Non
     """A later picture shows an earlier one's view again, slightly moved."""
     index = _later(draft, rng)
     source = draft.shots[int(rng.integers(index))]
-    return draft.swapped(index, Shot(same_viewed(source.pixels, rng), source.view))
+    return draft.swapped(index, Shot(same_viewed(source.pixels, rng, style), source.view))
 
 
 def different_colour(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | None:
@@ -204,7 +223,9 @@ def different_colour(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draf
         fitting = [p for p, v in zip(sister.pictures, sister.views, strict=True) if v == view]
         if fitting:
             return replace(draft.swapped(index, Shot(fitting[0], view)), note="sister")
-    return replace(draft.swapped(index, Shot(recoloured(draft.shots[index].pixels, rng), view)), note="recoloured")
+    return replace(
+        draft.swapped(index, Shot(recoloured(draft.shots[index].pixels, rng, style), view)), note="recoloured"
+    )
 
 
 def different_product(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | None:

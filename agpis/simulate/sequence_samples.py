@@ -15,7 +15,7 @@ import numpy as np
 
 from agpis.data import Box
 from agpis.errors import SettingsError
-from agpis.rulebook import Rulebook
+from agpis.rulebook import Rulebook, Simulate
 from agpis.simulate.drawing import Rng
 from agpis.simulate.finish import finished, jittered, scaled
 from agpis.simulate.multi import shots_of
@@ -122,13 +122,13 @@ def sequences(
         if scope != "qualified" and not by_scope[scope]:
             continue
         rule = "qualified" if scope == "qualified" else str(rng.choice(list(by_scope[scope])))
-        draft = _draft(rule, by_scope[scope].get(rule, rule), stock, rng, style, k_range)
+        draft = _draft(rule, by_scope[scope].get(rule), stock, rng, style, k_range)
         spoken: Language = language if language != "both" else ("en" if rng.random() < 0.5 else "zh")
         yield _sample(draft, rulebook, rng, style, spoken)
         made += 1
 
 
-def _draft(rule: str, name: str, stock: Stock, rng: Rng, style: Style, k_range: tuple[int, int]) -> Draft:
+def _draft(rule: str, recipe: Simulate | None, stock: Stock, rng: Rng, style: Style, k_range: tuple[int, int]) -> Draft:
     """A draft of `rule`; other products are tried where one does not lend itself."""
     for _ in range(400):
         k = int(rng.integers(k_range[0], k_range[1] + 1))
@@ -136,9 +136,9 @@ def _draft(rule: str, name: str, stock: Stock, rng: Rng, style: Style, k_range: 
         if draft is None:
             continue
         draft = _dressed(draft, rng, style)
-        if rule == "qualified":
+        if recipe is None:
             return draft
-        broken = VIOLATIONS[name](draft, stock, rng, style)
+        broken = VIOLATIONS[recipe.name](draft, stock, rng, style.ranged(recipe.ranges))
         if broken is not None:
             return replace(broken, rule=rule)
     raise SettingsError(

@@ -6,7 +6,8 @@ no font, so that a measure on the test style says whether a model learned the vi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Style:
     """Names of `drawing.EMBLEMS`."""
     strength: tuple[float, float] = (0.0, 1.0)
     """Range within each violation's own span from faint (0) to gross (1)."""
+    ranges: Mapping[str, tuple[float | int | str, ...]] = field(default_factory=dict)
+    """A rulebook's own ranges for the violation at hand (`violations.RANGES` lists the keys)."""
     pictures: tuple[Pixels, ...] = ()
     """Other pictures that a violation may bring in: collage parts, grounds, irrelevant images."""
 
@@ -59,9 +62,23 @@ class Style:
         """The same style with other pictures at hand."""
         return replace(self, pictures=pictures)
 
-    def force(self, rng: np.random.Generator, faint: float, gross: float) -> float:
-        """A strength between `faint` and `gross`, drawn evenly within `strength`."""
+    def ranged(self, ranges: Mapping[str, tuple[float | int | str, ...]]) -> Style:
+        """The same style with a rulebook's ranges for one violation."""
+        return replace(self, ranges=ranges)
+
+    def force(self, rng: np.random.Generator, faint: float, gross: float, key: str = "") -> float:
+        """A strength between `faint` and `gross`, drawn evenly within `strength`; ranges[key] comes before both."""
+        given = self.ranges.get(key)
+        if given is not None:
+            low, high = float(min(given)), float(max(given))
+            faint, gross = (low, high) if gross >= faint else (high, low)
         return faint + (gross - faint) * float(rng.uniform(*self.strength))
+
+    def among(self, rng: np.random.Generator, options: Mapping[str, tuple[str, ...]], key: str) -> str:
+        """One of the ways of drawing, of those that ranges[key] names; `options` is name -> ways."""
+        given = self.ranges.get(key, tuple(options))
+        ways = [way for name in given for way in options[str(name)]]
+        return ways[int(rng.integers(len(ways)))]
 
     def lettering(self, text: str, height: int, rng: np.random.Generator) -> Alpha:
         """`text` in one of the style's fonts: alpha (h, w), cut to its ink; `height` is about the ink's height."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from agpis.rulebook import Rulebook
+from agpis.errors import SettingsError
+from agpis.rulebook import Rulebook, Simulate
 from agpis.simulate.drawing import Rng, ground
 from agpis.simulate.multi import MULTI
 from agpis.simulate.pair import PAIR, Violate
@@ -18,13 +20,72 @@ BRINGING = frozenset({"collage", "cluttered_background"})
 """Single violations that want other pictures (`Style.pictures`)."""
 
 
-def simulated(rulebook: Rulebook, scope: str) -> dict[str, str]:
-    """Rule id -> name in VIOLATIONS, of the learned rules of that scope that can be simulated."""
-    return {
-        rule.id: rule.simulate.name
-        for rule in rulebook.rules
-        if rule.learned and rule.scope == scope and rule.simulate is not None and rule.simulate.name in VIOLATIONS
-    }
+NUMBERS: Mapping[str, tuple[str, ...]] = {
+    "banner": ("height", "opacity"),  # of the picture's height (of its width at the sides); 0 to 1
+    "badge": ("size", "opacity"),  # of the shorter side
+    "watermark": ("opacity", "size"),
+    "logo": ("size", "opacity"),
+    "qr_code": ("size",),
+    "diagram": ("arrows", "labels"),  # how many
+    "artefact": ("size",),  # of the product's box
+    "blur": ("sigma", "motion"),  # of the longest side
+    "upscaled": ("factor",),
+    "compression": ("quality",),  # JPEG, 1 to 100, at about 200 px
+    "noise": ("sigma",),  # of 255
+    "exposure": ("stops",),
+    "colour_cast": ("strength",),
+    "rotation": ("degrees",),
+    "cut_off": ("share",),  # of the product's extent
+    "cluttered_background": ("objects", "texture"),
+    "border": ("width",),  # of the shorter side
+    "collage": ("tiles",),
+    "screenshot": ("bar",),  # of the height
+    "duplicate": ("crop",),  # of the area
+    "same_view": ("shift", "scale", "brightness"),
+    "different_colour": ("hue",),  # degrees
+    "primary_incomplete": ("crop",),  # of the sides of the product's box
+}
+"""Simulator -> keys of its number ranges, [low, high]."""
+
+CHOICES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "banner": {"side": ("top", "bottom", "left", "right")},
+    "badge": {"shape": ("circle", "star", "ribbon", "tag")},
+    "watermark": {"tiled": ("0", "1")},
+    "artefact": {"kind": ("smear", "erase", "tear", "halo")},
+    "exposure": {"direction": ("over", "under")},
+    "rotation": {"quarter": ("90", "180", "270")},
+    "duplicate": {"kind": ("copy", "crop", "mirror", "pad", "paste", "colour", "combine")},
+}
+"""Simulator -> key -> what may be chosen from."""
+
+
+def simulated(rulebook: Rulebook, scope: str) -> dict[str, Simulate]:
+    """Rule id -> its simulator and ranges, of the learned rules of that scope that can be simulated.
+
+    Raises SettingsError (`bad_simulate`) on a simulator, range or choice that does not exist.
+    """
+    found = {r.id: r.simulate for r in rulebook.rules if r.learned and r.scope == scope and r.simulate is not None}
+    for rule, recipe in found.items():
+        name = recipe.name
+        if name not in VIOLATIONS:
+            raise SettingsError(
+                "bad_simulate", f"rule {rule!r}: found simulate {name!r}, allowed: {', '.join(VIOLATIONS)}"
+            )
+        numbers, choices = NUMBERS.get(name, ()), CHOICES.get(name, {})
+        for key, values in recipe.ranges.items():
+            if key in choices:
+                wrong: Sequence[object] = [v for v in values if str(v) not in choices[key]]
+                allowed = ", ".join(choices[key])
+            elif key in numbers:
+                wrong = [] if len(values) == 2 and not any(isinstance(v, str) for v in values) else list(values)
+                allowed = "[low, high]"
+            else:
+                wrong, allowed = [key], ", ".join((*numbers, *choices)) or "no ranges"
+            if wrong:
+                raise SettingsError(
+                    "bad_simulate", f"rule {rule!r}, ranges of {key}: found {wrong}, allowed: {allowed}"
+                )
+    return found
 
 
 def unknown_rules(pixels: Pixels, view: str) -> frozenset[str]:
