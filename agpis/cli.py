@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -66,17 +66,19 @@ RulebookOption = Annotated[
         "--rulebook", help="default, amazon, google, walmart, ebay, or your own YAML; the bundle's own if left out."
     ),
 ]
+MatcherOption = Annotated[
+    Literal["dense", "edgeboxes"],
+    typer.Option("--matcher", help="How duplicates are found: on the image graph's patches, or as in the paper."),
+]
 OutFile = Annotated[str, typer.Option("-o", "--out", help="Output file, JSON lines; - for standard output.")]
 
 
 def main() -> None:
     """Entry point of the `agpis` command."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # a command that raised typer.Exit: its code
     except AgpisError as error:
         _fail(error)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
@@ -90,6 +92,7 @@ def main() -> None:
             raise
         show()  # a usage error of typer: its own text and exit code 2
         sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(error: AgpisError) -> NoReturn:
@@ -136,18 +139,26 @@ def generate(
         float | None, typer.Option("--threshold", help="Lowest p_qualified to submit. [default: the bundle's, 0.3]")
     ] = None,
     search: Annotated[
-        str, typer.Option("--search", help="best: highest p_qualified; random: primary and the rest at random.")
+        Literal["best", "random"],
+        typer.Option("--search", help="best: highest p_qualified; random: primary and the rest at random."),
     ] = "best",
-    matcher: Annotated[str, typer.Option("--matcher", help="How duplicates are found: dense or edgeboxes.")] = "dense",
+    matcher: MatcherOption = "dense",
     feedback: Annotated[
-        str, typer.Option("--feedback", help="Decode the model's feedback text: never, rejected or always.")
+        Literal["never", "rejected", "always"],
+        typer.Option("--feedback", help="Decode the model's feedback text: never, rejected or always."),
     ] = "rejected",
     seed: Annotated[int, typer.Option("--seed", help="Seed of --search random.")] = 0,
     source_format: Annotated[
         str | None, typer.Option("--source-format", help="Format of the catalogue. [default: guessed from its content]")
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="Folder or URL of relative image addresses. [default: where the catalogue lies]"),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N products.")] = None,
-    format: Annotated[str, typer.Option("--format", help="Format of the decisions: parquet or jsonl.")] = "parquet",
+    format: Annotated[
+        Literal["parquet", "jsonl"], typer.Option("--format", help="Format of the decisions.")
+    ] = "parquet",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     only_sequence: Annotated[
         bool, typer.Option("--only-sequence", help="Leave spare images out of the shop's file.")
@@ -165,16 +176,17 @@ def generate(
         rulebook=rulebook,
         images=images,
         threshold=threshold,
-        search=search,  # type: ignore[arg-type]  # Settings refuses any other word
-        matcher=matcher,  # type: ignore[arg-type]
-        feedback=feedback,  # type: ignore[arg-type]
+        search=search,
+        matcher=matcher,
+        feedback=feedback,
         seed=seed,
     )
     options = Options(
         bundle=bundle,
         settings=settings,
         source_format=source_format,
-        format=format,  # type: ignore[arg-type]
+        base=base,
+        format=format,
         limit=limit,
         report=report,
         only_sequence=only_sequence,
@@ -207,13 +219,11 @@ def compare(
     jsonl: Annotated[str, typer.Option("--jsonl", help='A file with {"a", "b"} a line; - for standard input.')],
     out: OutFile = "-",
     bundle: BundleOption = None,
-    matcher: Annotated[str, typer.Option("--matcher", help="dense or edgeboxes.")] = "dense",
+    matcher: MatcherOption = "dense",
 ) -> None:
     """Say for pairs of images whether one is a copy or a crop of the other, and where."""
     from agpis import judge
 
-    if matcher not in ("dense", "edgeboxes"):
-        raise SettingsError("bad_matcher", f"--matcher is {matcher!r}; use dense or edgeboxes.")
     opened, rules = _open(bundle, None)
     _print_lines(judge.compare(_lines(jsonl), opened, rules, matcher=matcher, base=_base(jsonl)), out)
 

@@ -86,7 +86,7 @@ class RunDisplay:
         if "://" in self._source:
             return
         try:
-            products = catalogue.read(self._source, self._options.source_format)
+            products = catalogue.read(self._source, self._options.source_format, base=self._options.base)
             total = sum(1 for _ in itertools.islice(products, self._options.limit))
         except AgpisError:
             return  # the run itself reports it

@@ -26,6 +26,7 @@ from agpis.errors import OutputError, SettingsError
 from agpis.manifest import Manifest, Totals, describe
 from agpis.pipeline import Pipeline, Settings
 from agpis.report import write_report
+from agpis.rulebook import Rulebook
 from agpis.shards import encode_rows, output_error, read_decisions, read_thumbnails, replace_file, write_thumbnails
 
 THUMBNAIL = 160
@@ -43,6 +44,8 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     source_format: str | None = None
     """Name of the catalogue's format; None: guessed from its content."""
+    base: str | None = None
+    """Folder or URL that relative image addresses are relative to; None: where the catalogue lies."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """Of the decisions."""
     limit: int | None = None
@@ -106,6 +109,7 @@ def generate(
         "source": source,
         "source_format": source_format,
         "source_state": _state(source),
+        "base": options.base,
         "bundle": bundle.name,
         "rulebook": f"{rulebook.id} {rulebook.version} {rulebook.hash[:12]}",
         "settings": _plain(settings),
@@ -121,7 +125,8 @@ def generate(
             if not finished:
                 manifest.close()
                 return Summary(manifest.totals, folder, complete=False, resumed=resumed)
-        reports = _report(folder, manifest, options, source, rulebook_names(rulebook)) if options.report else ()
+        threshold = bundle.thresholds["qualified"] if settings.threshold is None else settings.threshold
+        reports = _report(folder, manifest, options, source, rulebook, threshold) if options.report else ()
         written = _write_back(source, source_format, folder, manifest, options)
         if not manifest.complete:
             manifest.finish(
@@ -148,7 +153,7 @@ def _run(
     progress: Callable[[Totals, Decision | None], None],
 ) -> bool:
     """Decide what is not listed yet. False when stopped by Ctrl-C."""
-    products: Iterator[Product] = catalogue.read(source, source_format)
+    products: Iterator[Product] = catalogue.read(source, source_format, base=options.base)
     products = itertools.islice(products, options.limit)
     done = manifest.totals.products
     if done:
@@ -191,17 +196,23 @@ def _counted(
         yield decision
 
 
-def _report(folder: Path, manifest: Manifest, options: Options, source: str, names: dict[str, str]) -> tuple[Path, ...]:
+def _report(
+    folder: Path, manifest: Manifest, options: Options, source: str, rulebook: Rulebook, threshold: float
+) -> tuple[Path, ...]:
     if manifest.complete:
-        return tuple(sorted(folder.glob("report*.html")))
-    pages = write_report(
-        itertools.islice(_with_pictures(folder, manifest), options.report_limit),
-        folder / "report.html",
-        title=Path(source).name or source,
-        rule_names=names,
-        totals=manifest.totals,
+        pages = len(list(folder.glob("report-*.html"))) + 1
+        return tuple(folder / (f"report-{page}.html" if page > 1 else "report.html") for page in range(1, pages + 1))
+    return tuple(
+        write_report(
+            _with_pictures(folder, manifest),
+            folder / "report.html",
+            title=Path(source).name or source,
+            rule_names={rule.id: rule.name for rule in rulebook.rules},
+            totals=manifest.totals,
+            limit=options.report_limit,
+            threshold=threshold,
+        )
     )
-    return tuple(pages)
 
 
 def _with_pictures(folder: Path, manifest: Manifest) -> Iterator[Decision]:
@@ -224,13 +235,15 @@ def _write_back(source: str, source_format: str, folder: Path, manifest: Manifes
     target = folder / (Path(source.rstrip("/")).name or "catalogue")
     if not manifest.complete:
         decisions = read_decisions([folder / shard.name for shard in manifest.shards])
-        catalogue.write(source, decisions, target, format=source_format, only_sequence=options.only_sequence)
+        catalogue.write(
+            source,
+            decisions,
+            target,
+            format=source_format,
+            only_sequence=options.only_sequence,
+            partial=options.limit is not None,
+        )
     return target
-
-
-def rulebook_names(rulebook: Any) -> dict[str, str]:
-    """Rule id -> name for a person."""
-    return {rule.id: rule.name for rule in rulebook.rules}
 
 
 def _with_thumbnails(settings: Settings) -> Settings:

@@ -10,14 +10,14 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
 
 from agpis import compliance, duplicates
 from agpis.bundle import Bundle, ImageOutputs
-from agpis.data import Image
+from agpis.data import Finding, Image
 from agpis.errors import AgpisError, ImageError, SettingsError
 from agpis.fetch import Fetcher
 from agpis.images import Limits
@@ -38,7 +38,7 @@ def inspect(lines: Iterable[Line], bundle: Bundle, rulebook: Rulebook, *, base: 
 
     def answer(line: Line, shots: list[Shot], outputs: ImageOutputs) -> Line:
         shot = shots[0]
-        learned = ()
+        learned: tuple[Finding, ...] = ()
         if outputs.p_noncompliant[0] > bundle.thresholds["noncompliant"]:
             learned = compliance.learned_findings(outputs.rules[0], bundle.rulebook)
         return {
@@ -54,7 +54,7 @@ def inspect(lines: Iterable[Line], bundle: Bundle, rulebook: Rulebook, *, base: 
 
 
 def compare(
-    lines: Iterable[Line], bundle: Bundle, rulebook: Rulebook, *, matcher: str = "dense", base: str = ""
+    lines: Iterable[Line], bundle: Bundle, rulebook: Rulebook, *, matcher: duplicates.Matcher = "dense", base: str = ""
 ) -> Iterator[Line]:
     """`{"a", "b"}` -> plus `{"p_duplicate", "box_a", "box_b"}`; boxes as x, y, w, h in source pixels, or null."""
 
@@ -84,6 +84,8 @@ def score(
     `violations` lists every rule of the bundle's classes with its probability, the likeliest first.
     """
 
+    qualified, other = bundle.classes.index("qualified"), bundle.classes.index("other")
+
     def images(line: Line) -> list[str]:
         _text(line, "title")
         found = line.get("images")
@@ -94,15 +96,12 @@ def score(
     def answer(line: Line, shots: list[Shot], outputs: ImageOutputs) -> Line:
         title, category = line["title"], str(line.get("category") or "")
         classes = bundle.sequence(outputs.tokens[None], title, category)[0]
-        violations = [
-            {"rule": name, "scope": rule.scope, "probability": _probability(value)}
-            for name, value in zip(bundle.classes, classes, strict=True)
-            if name not in ("qualified", "other") and (rule := bundle.rulebook.rule(name))
-        ]
-        violations.sort(key=lambda violation: -violation["probability"])
+        order = np.argsort(-classes, kind="stable")
+        rules = [(bundle.rulebook.rule(bundle.classes[i]), classes[i]) for i in order if i not in (qualified, other)]
+        violations = [{"rule": r.id, "scope": r.scope, "probability": _probability(p)} for r, p in rules]
         return {
             **line,
-            "p_qualified": _probability(classes[bundle.classes.index("qualified")]),
+            "p_qualified": _probability(classes[qualified]),
             "violations": violations,
             "feedback": bundle.feedback(outputs.tokens, title, category) if feedback else "",
         }
@@ -139,12 +138,19 @@ def _answered(
                     bad = next(shot for shot in row if shot.pixels is None)
                     yield _refused(line, ImageError(bad.code, f"{bad.image.uri}: {bad.findings[0].message}"))
                 else:
-                    part = outputs[position : position + len(row)]
+                    part = _part(outputs, position, position + len(row))
                     position += len(row)
                     try:
                         yield answer(line, row, part)
                     except AgpisError as error:
                         yield _refused(line, error)
+
+
+def _part(outputs: ImageOutputs, start: int, stop: int) -> ImageOutputs:
+    """The answers for images `start` to `stop`."""
+    values = ((f.name, getattr(outputs, f.name)) for f in fields(outputs))
+    part: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in values}
+    return replace(outputs, **part)
 
 
 def _named(line: Line, uris: Callable[[Line], list[str]]) -> list[str] | AgpisError:

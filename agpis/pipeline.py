@@ -34,6 +34,8 @@ LOOKAHEAD = 96
 """Images that may be fetched and decoded ahead of the graphs: bounds memory, keeps the threads busy."""
 BATCH = 32
 """Images per call of the image graph, filled from several products."""
+SEQUENCES = 64
+"""Sequences per call of the sequence graph."""
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
 MAX_VIOLATIONS = 5
@@ -234,7 +236,7 @@ class _Case:
             return self._decision("too_few_images")
         return self._search(chosen, left)
 
-    def _threshold(self, name: str) -> float:
+    def _threshold(self, name: Literal["primary", "noncompliant", "duplicate", "qualified"]) -> float:
         option = "threshold" if name == "qualified" else f"{name}_threshold"
         value = getattr(self.settings, option)
         return float(self.bundle.thresholds[name] if value is None else value)
@@ -312,8 +314,12 @@ class _Case:
         answers: dict[tuple[int, ...], FloatArray] = {}
 
         def score(sequences: list[tuple[int, ...]]) -> FloatArray:
+            order = np.array(sequences)
             with self.clock.stage("sequence graph", len(sequences)):
-                classes = self.bundle.sequence(tokens[np.array(sequences)], self.product.title, self.product.category)
+                # In chunks: the tokens of hundreds of sequences at once would cost hundreds of megabytes.
+                chunks = [tokens[order[at : at + SEQUENCES]] for at in range(0, len(order), SEQUENCES)]
+                title, category = self.product.title, self.product.category
+                classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
             answers.update(zip(sequences, classes, strict=True))
             # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
             return np.asarray(1.0 - classes[:, active].sum(axis=1), np.float32)
@@ -326,6 +332,8 @@ class _Case:
             mode=self.settings.search,
             seed=zlib.crc32(f"{self.settings.seed}/{self.product.sku}".encode()),
         )
+        if found is None:  # cannot happen: at least K are left
+            return self._decision("too_few_images")
         picked = [left[i] for i in found.sequence]
         for case in picked[1:]:
             case.outcome = "selected"
