@@ -28,6 +28,7 @@ class ImageServer:
 
     def __init__(self) -> None:
         self.image = picture_bytes()
+        self.bomb = gzip.compress(bytes(5_000_000))
         self.hits: Counter[str] = Counter()
         self.ports: set[int] = set()
         """Client ports seen: one for each connection."""
@@ -220,7 +221,7 @@ def _gzip(h: _Handler, hit: int, query: str) -> None:
 
 
 def _gzip_bomb(h: _Handler, hit: int, query: str) -> None:
-    h.answer(200, gzip.compress(bytes(50_000_000)), Content_Encoding="gzip")
+    h.answer(200, h.server_.bomb, Content_Encoding="gzip")
 
 
 def _not_gzip(h: _Handler, hit: int, query: str) -> None:
