@@ -84,7 +84,8 @@ class Table:
         text = self._decode_head(sample)
         self.bom = "\ufeff" if text.startswith("\ufeff") else ""
         text = text[len(self.bom) :]
-        self._newline = "\n" if "\n" in text or "\r" not in text else "\r"
+        first_end = re.search(r"\r\n?|\n", text)
+        self._newline = "\r" if first_end is not None and first_end.group() == "\r" else "\n"
         self.delimiter, self._skip, self.columns = _header(text, self._newline, is_header, source, needs)
         self._width = len(self.columns)
 

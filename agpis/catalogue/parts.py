@@ -27,9 +27,15 @@ CODES: dict[str, str] = {
     "unknown_format": "The content is none of the formats, or the format named is none.",
     "missing_column": "A column (or XML element) without which the format cannot be read is absent.",
     "bad_parquet": "The Parquet file is damaged, or a column has an unusable type.",
+    "no_scratch": "The temporary folder is full or read-only (needed above about 500,000 products).",
     "decision_mismatch": "A decision does not belong to the product in hand: other sku, or an image it does not have.",
     "decisions_missing": "There are fewer decisions than products.",
     "decisions_surplus": "There are more decisions than products.",
+    # the output: OutputError
+    "output_full": "No space is left where the output is written.",
+    "output_forbidden": "The place of the output is read-only, or the right to write is missing.",
+    "output_no_folder": "The folder of the output does not exist.",
+    "output_failed": "The output cannot be written for another reason.",
     # one product: Product.error
     "missing_sku": "The line has no sku (handle, id).",
     "missing_images": "The line has no field `images`.",
@@ -206,8 +212,15 @@ class _Seen:
     def first(self, key: str, place: str) -> str | None:
         """The place where `key` was first given, None when that is now."""
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, place)).rowcount:
-            return None
+        try:
+            if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, place)).rowcount:
+                return None
+        except sqlite3.Error as error:
+            raise CatalogueError(
+                "no_scratch",
+                f"the skus seen so far cannot be kept in a temporary file: {error}; "
+                "free some space, or name another folder in SQLITE_TMPDIR",
+            ) from error
         row: Any = self._db.execute("SELECT place FROM seen WHERE key = ?", (digest,)).fetchone()
         return str(row[0])
 

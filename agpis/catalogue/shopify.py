@@ -114,7 +114,7 @@ def _groups(columns: _Columns) -> Iterator[Part]:
         if group and not overfull:
             yield _part(columns, handle, group)
         group, handle, overfull = [row], own, False
-        if row.error is not None or not own:
+        if not own:
             error = row.error or ErrorInfo("missing_sku", f"{row.place}: the row has no handle")
             product = Product(sku=row.place, title="", error=error)
             yield Part(lambda row=row: table.raw([row]), product, row.place)  # type: ignore[misc]
@@ -144,8 +144,9 @@ def _product(columns: _Columns, group: list[Row]) -> tuple[Product, list[_Slot]]
     bad = next((row.error for row in group if row.error is not None), None)
     try:
         sku = table.value(group[0].cells[columns.handle])
-        if bad is not None:
-            return Product(sku=sku, title="", error=bad), []
+        if bad is not None:  # the handle of a row with shifted cells is believed when a sound row has the same
+            sound = any(row.error is None for row in group)
+            return Product(sku=sku if sound else place, title="", error=bad), []
         title = _first_value(table, group, columns.title)
         category = next(filter(None, (_first_value(table, group, index) for index in columns.category)), "")
         slots = _slots(columns, group)
