@@ -107,7 +107,7 @@ def test_violations_are_those_of_the_rulebook(rulebook: Rulebook) -> None:
 
 def test_train_and_test_styles_share_nothing() -> None:
     train, test = Style.train(), Style.test()
-    for field in ("banners", "badges", "watermarks", "brands", "interface", "units", "emblems"):
+    for field in ("banners", "badges", "watermarks", "brands", "interface", "prints", "units", "emblems"):
         assert not set(getattr(train, field)) & set(getattr(test, field)), field
     assert set(train.fonts) & set(test.fonts) <= {"opencv:uni"}  # the only one with Chinese letters
 

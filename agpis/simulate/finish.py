@@ -50,14 +50,14 @@ def printed(pixels: Pixels, rng: Rng, style: Style) -> Pixels:
     if rng.random() < 0.5:
         mark = emblem(n // 2, rng, style)
     else:
-        words = style.phrase(rng, (*style.brands, *style.interface, *style.banners))
+        words = style.phrase(rng, (*style.brands, *style.prints))
         mark = style.lettering(words, n // 2, rng)
     mark = fit(mark, int(box.w * 0.55), int(box.h * 0.4))
     x = int(box.x + (box.w - mark.shape[1]) * rng.uniform(0.35, 0.65))
     y = int(box.y + (box.h - mark.shape[0]) * rng.uniform(0.25, 0.7))
     under = pixels[y : y + mark.shape[0], x : x + mark.shape[1]].astype(np.float32)
     inside = around.mask[y : y + mark.shape[0], x : x + mark.shape[1]]
-    if inside.mean() < 0.9:
+    if inside.mean() < 0.98:
         return pixels
     light = under.mean(2, keepdims=True)
     dark = float(light.mean()) < 120

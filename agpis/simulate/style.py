@@ -38,6 +38,8 @@ class Style:
     brands: tuple[str, ...]
     interface: tuple[str, ...]
     """Words of a phone's or browser's interface."""
+    prints: tuple[str, ...]
+    """Words printed on products: never a violation."""
     units: tuple[str, ...]
     emblems: tuple[str, ...]
     """Names of `drawing.EMBLEMS`."""
@@ -174,6 +176,8 @@ _TRAIN = Style(
     brands=("Norda", "ALVA", "KITO", "Bluma", "Rexel", "OMNI", "Tarva", "Zuna & Co", "FENIX", "Lior"),
     interface=("Add to cart", "Buy now", "Home", "Search", "4.7 (312)", "Share", "Back", "12:45", "Seller", "Reviews",
                "加入购物车", "首页"),
+    prints=("ORIGINAL", "Sport 84", "Organic cotton", "CLASSIC", "500 ml", "Made to last", "PRO", "Deluxe", "XL 22",
+            "ATHLETICS", "纯棉", "运动"),
     units=("cm", "mm", '"'),
     emblems=("disc", "ring", "triangle", "bars", "star"),
 )  # fmt: skip
@@ -205,6 +209,7 @@ _TEST = Style(
     brands=("Quessa", "VOLT8", "Mirada", "Hansel", "ODEN", "Pluvia", "TREKO"),
     interface=("Checkout", "Wishlist", "Menu", "Filter", "4.2 stars", "Send", "Details", "09:18", "Store",
                "Q&A", "收藏"),
+    prints=("GENUINE", "Team 07", "Fresh & pure", "HERITAGE", "750 g", "MAX", "Edition", "Ocean", "天然"),
     units=("in", "m", " cm"),
     emblems=("hexagon", "swoosh", "crown", "cross", "leaf"),
     strength=(0.1, 0.9),
