@@ -18,7 +18,6 @@ import numpy as np
 
 from agpis import limits
 from agpis.data import Box, ErrorInfo, Finding
-from agpis.foreground import far
 from agpis.images import Picture
 from agpis.measures import Measures
 from agpis.rulebook import Rule, Rulebook
@@ -214,13 +213,15 @@ def _aspect(m: Measures, _: str, limit: limits.Aspect) -> Reading | None:
 def _background_white(m: Measures, _: str, limit: limits.BackgroundWhite) -> Reading | None:
     edge = m.ring
     if m.ground.plain:  # a product that runs out of the frame is no ground; a shadow is
-        edge = edge[far(edge, m.ground.colour) <= _SHADOW]
-    share = float((edge.min(axis=1) >= 255 - limit.tolerance).mean())
+        edge = edge[m.ring_apart <= _SHADOW]
+    red, green, blue = edge[:, 0], edge[:, 1], edge[:, 2]
+    white = np.minimum(np.minimum(red, green), blue) >= 255 - limit.tolerance
+    share = float(white.mean())
     if share >= limit.share:
         return None
-    red, green, blue = m.ground.colour
+    colour = ", ".join(map(str, m.ground.colour))
     return Reading(
-        f"{share:.0%} of the ground along the edge is white (commonest colour: {red}, {green}, {blue});"
+        f"{share:.0%} of the ground along the edge is white (commonest colour: {colour});"
         f" at least {limit.share:.0%} must be within {limit.tolerance:g} of 255, 255, 255.",
         share,
         limit.share,
@@ -233,7 +234,7 @@ _SHADOW = 60
 
 
 def _background_uniform(m: Measures, _: str, limit: limits.BackgroundUniform) -> Reading | None:
-    share = float((far(m.ring, m.ground.colour) <= limit.tolerance).mean())
+    share = float((m.ring_apart <= limit.tolerance).mean())
     if share >= limit.share:
         return None
     text = f"{share:.0%} of the pixels along the edge have one colour; at least {limit.share:.0%} must."

@@ -75,7 +75,7 @@ def ring(pixels: U8) -> U8:
 
 def find_ground(edge: U8) -> Ground:
     """The ground out of the pixels of `ring` (N, 3)."""
-    edge = edge[:: 1 + len(edge) // SAMPLE]
+    edge = np.ascontiguousarray(edge[:: 1 + len(edge) // SAMPLE])
     coarse = (edge >> 4).astype(np.int32)
     keys = (coarse[:, 0] << 8) | (coarse[:, 1] << 4) | coarse[:, 2]
     mode = int(np.bincount(keys, minlength=4096).argmax())
@@ -93,21 +93,21 @@ def find_ground(edge: U8) -> Ground:
 def far(pixels: U8, colour: NDArray[np.float64] | tuple[int, int, int]) -> U8:
     """Largest distance of R, G and B from `colour`, for pixels (..., 3): uint8 (...)."""
     shape = pixels.shape[:-1]
-    flat = pixels.reshape(-1, 1, 3)
+    flat = np.ascontiguousarray(pixels).reshape(1, -1, 3)
     apart = cv2.absdiff(flat, np.array([*colour, 0], dtype=np.float64))
     red, green, blue = cv2.split(apart)
     largest: U8 = cv2.max(cv2.max(red, green), blue)
     return largest.reshape(shape)
 
 
-def mask(pixels: U8, ground: Ground) -> Bool:
-    """What is not ground: True where `pixels` (H, W, 3) are not joined to the edge by pixels of the ground's colour.
+def mask(apart: U8, same: int) -> Bool:
+    """What is not ground: True where a pixel is not joined to the edge by pixels of the ground's colour.
 
+    `apart` (H, W) is the distance from that colour (`far`), `same` how far a pixel of the ground may be.
     Holes that show the ground through (a handle) count as product; so does a shadow that is no soft one.
     """
-    apart = far(pixels, ground.colour)
     # A ring of ground round the picture lets one flood reach every part of the ground.
-    barrier = cv2.copyMakeBorder((apart > ground.same).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    barrier = cv2.copyMakeBorder((apart > same).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(barrier, None, (0, 0), 2, flags=4)
     product = (barrier[1:-1, 1:-1] != 2).astype(np.uint8)
     _count, labels, stats, _centroids = cv2.connectedComponentsWithStats(product, connectivity=8)

@@ -23,8 +23,10 @@ RING_SAMPLE = 8192
 """About so many pixels along the edge are looked at."""
 SHOWN = 384
 """Longest side of the picture as a gallery shows it, pixels: the scale in which blur is told."""
-STRONGEST = 0.02
+STRONGEST = 0.005
 """Share of the view's pixels whose gradients are the strongest edges."""
+STEEPEST = 0.001
+"""Pixels with less than half the slope that this share reaches are the feet of an edge, or no edge."""
 FAINTEST = 12
 """Slope (8 times the levels a pixel) below which nothing is an edge but noise and compression."""
 FRAME_DEPTH = 0.1
@@ -33,6 +35,15 @@ FRAME_STRAIGHT = 0.9
 """Share of a side along which a frame ends at the same depth, within a pixel."""
 FRAME_STEP = 24
 """How far what is inside a frame must be from the frame's colour, levels."""
+
+SOLID = 0.3
+"""A drawing is solid when more than this share of it is further than two pixels from its edge."""
+SOLID_SHADE = 3
+"""Width of one shade of a solid drawing, levels."""
+STROKE_SHADE = 16
+"""Width of one shade of thin strokes, levels: compression rings round them."""
+
+_AROUND = np.ones((5, 5), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class Measures:
     def ring(self) -> U8:
         """Pixels along the edge of the picture, (N, 3), not averaged: means would hide a stain on the white."""
         edge = ring(self.picture.pixels)
-        return edge[:: 1 + len(edge) // RING_SAMPLE]
+        return np.ascontiguousarray(edge[:: 1 + len(edge) // RING_SAMPLE])
 
     @cached_property
     def ground(self) -> Ground:
@@ -77,11 +88,21 @@ class Measures:
         return find_ground(self.ring)
 
     @cached_property
+    def apart(self) -> U8:
+        """How far each pixel of the view is from the ground's colour, (h, w)."""
+        return far(self.view, self.ground.colour)
+
+    @cached_property
+    def ring_apart(self) -> U8:
+        """How far each pixel of `ring` is from the ground's colour, (N,)."""
+        return far(self.ring, self.ground.colour)
+
+    @cached_property
     def product(self) -> Bool:
         """What is not ground, (h, w) of the view. Everything where the ground is not plain."""
         if not self.ground.plain:
             return np.ones(self.view.shape[:2], dtype=np.bool_)
-        return mask(self.view, self.ground)
+        return mask(self.apart, self.ground.same)
 
     @cached_property
     def box(self) -> tuple[int, int, int, int] | None:
@@ -114,9 +135,7 @@ class Measures:
     @cached_property
     def content(self) -> float:
         """Share of the view that differs from the ground's colour, however faintly. 1 where the ground is not plain."""
-        if not self.ground.plain:
-            return 1.0
-        return float((far(self.view, self.ground.colour) > CLEAN).mean())
+        return float((self.apart > CLEAN).mean()) if self.ground.plain else 1.0
 
     @cached_property
     def blown(self) -> float:
@@ -144,9 +163,9 @@ class Measures:
         Pattern Recognition 44 (2011), equation 5; here the median over the strongest gradients, r = 1.
         """
         once = _slope(self.grey, _SMOOTH, _DERIVE)
-        histogram = np.cumsum(np.bincount(once.ravel(), minlength=1)[::-1])[::-1]
-        few = max(20, round(STRONGEST * once.size))  # the slope that at least this many pixels reach
-        strongest = max(FAINTEST, int(np.searchsorted(-histogram, -few, side="right")) - 1)
+        steep = np.cumsum(np.bincount(once.ravel())[::-1])[::-1]  # how many pixels reach each slope
+        reached = [int(np.count_nonzero(steep >= max(20, share * once.size))) - 1 for share in (STRONGEST, STEEPEST)]
+        strongest = max(FAINTEST, reached[0], reached[1] // 2)
         edges = np.flatnonzero(once >= strongest)
         if len(edges) < 20 or len(edges) > once.size // 2:
             return None
@@ -204,31 +223,37 @@ class Measures:
     def flatness(self) -> float:
         """Share of what is drawn on the ground that has one of its three commonest shades: near 1 for drawings, text.
 
-        A shade is the largest distance from the ground within two pixels, so that the soft edges of letters count
-        as the ink they belong to. Taken in R, G and B apart, of which the worst counts: a product in one strong
+        Of a solid drawing, its inside counts, where a photograph shows shading and noise. Of thin strokes, which have
+        no inside, a shade is the largest distance from the ground within two pixels, so that the soft edge of a letter
+        counts as the ink it belongs to. R, G and B are looked at apart and the worst counts: a product in one strong
         colour is flat in the channel that is saturated. 0 where the ground is not plain or nothing is there.
         """
         if not self.ground.plain:
             return 0.0
-        drawn = (far(self.view, self.ground.colour) > FRAME_STEP).astype(np.uint8)
-        if not drawn.any():
+        drawn = (self.apart > FRAME_STEP).astype(np.uint8)
+        inside = cv2.erode(drawn, _AROUND, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        count = cv2.countNonZero(drawn)
+        if not count:
             return 0.0
+        solid = cv2.countNonZero(inside) > SOLID * count
         worst = 1.0
         for channel, level in zip(cv2.split(self.view), self.ground.colour, strict=True):
-            shades = cv2.dilate(cv2.absdiff(channel, float(level)), np.ones((5, 5), np.uint8))
-            worst = min(worst, _flatness(cv2.calcHist([shades], [0], drawn, [256], [0, 256]).ravel()))
+            shades = channel if solid else cv2.dilate(cv2.absdiff(channel, float(level)), _AROUND)
+            histogram = cv2.calcHist([shades], [0], inside if solid else drawn, [256], [0, 256]).ravel()
+            worst = min(worst, _commonest(histogram, SOLID_SHADE if solid else STROKE_SHADE))
             if worst < 0.5:  # a photograph, whatever the other channels say
                 break
         return worst
 
 
-def _flatness(histogram: NDArray[np.float32]) -> float:
+def _commonest(histogram: NDArray[np.float32], width: int) -> float:
+    """Share of the three commonest shades, each `width` levels wide, in a histogram of levels."""
     total, covered = float(histogram.sum()), 0.0
     for _ in range(3):
-        windows = np.convolve(histogram, np.ones(5), mode="valid")  # a shade is 5 levels wide
+        windows = np.convolve(histogram, np.ones(width), mode="valid")
         best = int(windows.argmax())
         covered += float(windows[best])
-        histogram[best : best + 5] = 0
+        histogram[best : best + width] = 0
     return covered / total
 
 
