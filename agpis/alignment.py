@@ -19,9 +19,9 @@ Float = NDArray[np.floating]
 
 COARSE, FINE = 32, 80
 """Longer side of the tiles, in pixels."""
-TRIAL_STEPS, STEPS = 3, 8
+TRIAL_STEPS, STEPS = 2, 8
 """Most Gauss-Newton steps of a first trial and of a refinement."""
-HOPELESS = 0.15
+HOPELESS = 0.22
 """Correlation after the trial under which nothing more is done."""
 PROMISING = 0.35
 """Correlation of the coarse tiles under which no hypothesis is looked at closer."""

@@ -31,13 +31,14 @@ def drawn(seed, width=480, height=480, shapes=26):
 
 
 def looks(boxed):
-    """Simple patch descriptors: 4 x 4 grey means of each patch with some surround, contrast only, plus the colour."""
+    """Simple patch descriptors: 4 x 4 colour means of each patch with some surround, alike for its mirror image."""
     padded = cv2.copyMakeBorder(boxed, 8, 8, 8, 8, cv2.BORDER_REPLICATE)
     found = []
     for row, column in itertools.product(range(GRID), repeat=2):
         patch = padded[row * 16 : row * 16 + 32, column * 16 : column * 16 + 32]
-        small = cv2.resize(patch, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-        found.append(np.concatenate([small - small.mean(), [60.0]]))
+        small = cv2.resize(patch, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32)
+        small -= small.mean()
+        found.append(np.concatenate([(small + small[:, ::-1]).ravel(), np.abs(small - small[:, ::-1]).ravel(), [60.0]]))
     return unit(np.array(found, np.float32))
 
 
