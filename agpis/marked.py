@@ -234,9 +234,8 @@ def _problem(raw: Marked, detail: Any, model: type[BaseModel]) -> tuple[Place, s
     annotation: Any = model
     parent: Any = model  # of the last step, for the keys that are allowed beside an unknown one
     for part in detail["loc"]:
-        stepped = _step(annotation, part)
-        is_tag = not isinstance(node, MarkedList) and stepped[1]
-        parent, annotation = annotation, stepped[0]
+        parent = annotation
+        annotation, is_tag = _step(annotation, part)
         if is_tag:
             continue
         if isinstance(node, Marked) and isinstance(part, str) and part in node:
@@ -321,6 +320,8 @@ def _step(annotation: Any, part: str | int) -> tuple[Any, bool]:
     for member in _members(bare):
         if _is_model(member) and part in _tags_of(member):
             return member, True
+    if _members(bare) and not any(_is_model(member) for member in _members(bare)):
+        return bare, True  # text or number: pydantic tells what is wrong with it as each
     if _is_model(bare) and part in bare.model_fields:
         field = bare.model_fields[part]
         kind = field.annotation

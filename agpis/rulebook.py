@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
 from importlib import resources
@@ -396,9 +396,9 @@ def _merged(parent: Marked, child: Marked) -> Marked:
         if "rules" in wrong:  # reported with its place by the validation
             merged.put("rules", wrong["rules"], wrong.place("rules"))
         return merged
-    standing: dict[object, object] = {}  # by id; one without an id, or an id twice, stands under itself
-    for rule in parent_rules:
-        standing[_key(rule, standing)] = rule
+    standing: dict[object, tuple[object, Place]] = {}  # by id; one without an id, or an id twice, by its position
+    for position, rule in enumerate(parent_rules):
+        standing[_key(rule, standing)] = (rule, parent_rules.place(position))
     for name, place in _names(child, "drop"):
         if name not in standing:
             ids = ", ".join(str(key) for key in standing)
@@ -408,26 +408,27 @@ def _merged(parent: Marked, child: Marked) -> Marked:
             )
         del standing[name]
     untouched = set(standing)
-    for rule in child_rules:
+    for position, rule in enumerate(child_rules):
+        place = child_rules.place(position)
         child_id = rule.get("id") if isinstance(rule, Marked) else None
-        inherited = standing.get(child_id)
-        if isinstance(rule, Marked) and isinstance(inherited, Marked) and child_id in untouched:
+        inherited = standing[child_id][0] if child_id in untouched else None
+        if isinstance(rule, Marked) and isinstance(inherited, Marked):
             changed = Marked(rule.here)
             for source in (inherited, rule):
                 for key in source:
                     changed.put(key, source[key], source.place(key))
-            standing[child_id] = changed
+            standing[child_id] = (changed, place)
             untouched.remove(child_id)
         else:
-            standing[_key(rule, standing)] = rule
+            standing[_key(rule, standing)] = (rule, place)
     rules = MarkedList(child.here)
-    for rule in standing.values():
-        rules.add(rule, rule.here if isinstance(rule, Marked | MarkedList) else child.here)
+    for rule, place in standing.values():
+        rules.add(rule, place)
     merged.put("rules", rules, child.place("rules") if "rules" in child else parent.place("rules"))
     return merged
 
 
-def _key(rule: object, standing: dict[object, object]) -> object:
+def _key(rule: object, standing: Mapping[object, object]) -> object:
     name = rule.get("id") if isinstance(rule, Marked) else None
     return name if isinstance(name, str) and name not in standing else len(standing)
 
