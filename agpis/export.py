@@ -358,7 +358,7 @@ def _manifest(
             "bad_config",
             f"the tokenizer has {text.vocabulary} entries, the sequence model {sequence.config.vocabulary}.",
         )
-    special = {name: text.tokenizer.id_to_token(number) for name, number in _special(text).items()}
+    special = [str(text.tokenizer.id_to_token(number)) for number in (text.separator, text.end, text.pad)]
     return Manifest(
         format=FORMAT_VERSION,
         id=contents.id,
@@ -376,16 +376,12 @@ def _manifest(
             max_title=contents.max_title,
             max_feedback=contents.max_feedback,
             category=contents.category,
-            separator=special["separator"],
-            end=special["end"],
-            pad=special["pad"],
+            separator=special[0],
+            end=special[1],
+            pad=special[2],
         ),
         thresholds=dict(contents.thresholds),  # type: ignore[arg-type]
         calibration=json.loads(json.dumps(dict(contents.calibration))),
         training=json.loads(json.dumps(dict(contents.training))),
         metrics=json.loads(json.dumps(dict(contents.metrics))),
     )
-
-
-def _special(text: Text) -> dict[str, int]:
-    return {"separator": text.separator, "end": text.end, "pad": text.pad}

