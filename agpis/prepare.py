@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agpis.checks import run_checks
 from agpis.clock import Clock
 from agpis.data import Finding, Image
-from agpis.errors import ImageError
+from agpis.errors import AgpisError, ImageError, MissingExtra
 from agpis.fetch import Fetcher
 from agpis.images import Limits, Size, decode, letterbox, thumbnail
 from agpis.rulebook import Rulebook
@@ -68,7 +68,7 @@ class Preparer:
             with self._clock.stage("decode"):
                 picture = decode(data, name=image.uri, target=DECODE_TARGET, limits=self._limits)
                 pixels = letterbox(picture.pixels, self._size)
-        except ImageError as error:
+        except (ImageError, MissingExtra) as error:
             return Shot(image, findings=(self._unusable(error),), code=error.code)
         with self._clock.stage("checks"):
             findings = run_checks(picture, self._rulebook, name=image.uri, on=self._on)
@@ -79,6 +79,6 @@ class Preparer:
         return Shot(image, picture.width, picture.height, pixels, findings, thumbnail=small)
 
     @staticmethod
-    def _unusable(error: ImageError) -> Finding:
+    def _unusable(error: AgpisError) -> Finding:
         rule = "animated" if error.code == "animated" else "unreadable"
         return Finding(rule=rule, message=error.message)
