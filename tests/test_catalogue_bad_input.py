@@ -87,10 +87,10 @@ LINE_CASES = {
         GOOGLE.encode("utf-16-le") + b"A\0\t\0\x00\xd8\t\0a\0\t\0b\0\n\0",
         *("google_merchant", "line 2", "bad_encoding", "bytes that are no text"),
     ),
-    "xml sku": (XML.format("<item><title>x</title></item>"), "google_merchant", "line 2", "missing_sku", "no g:id"),
-    "xml twice": (XML.format(ITEM.format("A") + "\n" + ITEM.format("A")), "google_merchant", "A (line 3)", "duplicate_sku", "at line 2"),
-    "xml cut": (XML.format(ITEM.format("A") + "\n<item><g:id>B"), "google_merchant", "line 4", "bad_xml", "mismatched tag; the feed"),
-    "xml ended": (XML[:-16].format(ITEM.format("A")) + "<item>", "google_merchant", "line 3", "bad_xml", "cannot be read from here on"),
+    "xml sku": (XML.format("<item><title>x</title></item>"), "google_merchant", "item 1, line 2", "missing_sku", "no g:id"),
+    "xml twice": (XML.format(ITEM.format("A") + "\n" + ITEM.format("A")), "google_merchant", "A (item 2, line 3)", "duplicate_sku", "at item 1, line 2"),
+    "xml cut": (XML.format(ITEM.format("A") + "\n<item><g:id>B"), "google_merchant", "item 2, line 4", "bad_xml", "mismatched tag; the feed"),
+    "xml ended": (XML[:-16].format(ITEM.format("A")) + "<item>", "google_merchant", "item 2, line 3", "bad_xml", "cannot be read from here on"),
     "amazon sku": (AMAZON + "\tMug\ta\tb\n", "amazon", "line 2", "missing_sku", "the row has no item_sku"),
     "amazon width": (AMAZON + "A\n", "amazon", "line 2", "wrong_field_count", "1 fields, the header has 4"),
     "amazon json sku": ('{"messages": [{"attributes": {}}]}', "amazon", "message 1", "missing_sku", "`sku` is None; it must"),
@@ -138,7 +138,48 @@ def test_xml_behind_a_mistake_is_kept(tmp_path: Path) -> None:
     found = products(tmp_path, XML.format(good + "\n<item><g:id>X</g:idd></item>\n" + good))
     assert len(found) == 3001
     assert found[-1].error is not None
-    assert found[-1].sku == "line 3002"
+    assert found[-1].sku == "item 3001, line 3002"
+
+
+def test_a_sku_that_comes_again_is_told_apart_even_when_both_are_wrong(tmp_path: Path) -> None:
+    found = products(tmp_path, SHOPIFY + "a,A,x,one\nb,B,y,1\na,A,x,two\na,A,x,3\nc,C,z,1\na,A,x,1\n")
+    assert [product.sku for product in found] == ["a", "b", "a (line 4)", "c", "a (line 7)"]
+    assert [product.error and product.error.code for product in found] == [
+        *("bad_position", None, "bad_position", None, "handle_not_contiguous")
+    ]
+
+
+def test_a_magento_image_that_is_no_text(tmp_path: Path) -> None:
+    header = b"sku,name,base_image,small_image,additional_images\n"
+    (bad,) = products(tmp_path, header + "A,Tö,a,b\x81,c\n".encode("latin-1"), "magento")
+    assert bad.error is not None
+    assert bad.error.code == "bad_encoding"
+
+
+def test_parquet_text_that_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    skus = pa.array([b"A", b"\xff", b"C"]).view(pa.string())
+    pq.write_table(pa.table({"sku": skus, "images": [["a", "b"]] * 3}), path)
+    assert [(product.sku, product.error and product.error.code) for product in read(path)] == [
+        *(("A", None), ("row 2", "bad_encoding"), ("C", None))
+    ]
+    decisions = [Decision("A", "failed"), Decision("row 2", "failed"), Decision("C", "generated", sequence=("b",))]
+    write(path, decisions, path)
+    assert [[image.uri for image in product.images] for product in read(path)] == [["a", "b"], [], ["b", "a"]]
+
+
+def test_empty_xml_elements_end_where_they_end(tmp_path: Path) -> None:
+    text = XML.format('<item/><item note="a>b" /><item><g:id>A</g:id><g:image_link/><x/></item>' + ITEM.format("B"))
+    assert [product.sku for product in products(tmp_path, text)] == ["item 1, line 2", "item 2, line 2", "A", "B"]
+    (tmp_path / "cut.xml").write_text(XML[:-21].format("<item><g:id>A</g:id><g:image_link/><"))
+    with pytest.raises(CatalogueError, match="unclosed token"):
+        list(read(tmp_path / "cut.xml"))
+
+
+def test_an_xml_encoding_that_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="unknown encoding: klingon; the feed must be well-formed") as caught:
+        products(tmp_path, '<?xml version="1.0" encoding="klingon"?><rss></rss>')
+    assert caught.value.code == "bad_xml"
 
 
 def test_an_xml_bomb_is_refused(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def _items(source: str, base: str) -> Iterator[Part]:
                     yield Part(lambda piece=piece: items.encode(piece))  # type: ignore[misc]
                 else:
                     count += 1
-                    yield _item_part(items, piece, base)
+                    yield _item_part(items, piece, f"item {count}, line {piece.line}", base)
         except (XmlError, UnicodeDecodeError) as error:
             line = error.line if isinstance(error, XmlError) else 1
             message = error.message if isinstance(error, XmlError) else error.reason
@@ -161,8 +161,8 @@ def _items(source: str, base: str) -> Iterator[Part]:
                     "bad_xml", f"{source}, line {line}: {message}; the feed must be well-formed XML"
                 ) from error
             text = f"{message}; the feed cannot be read from here on, the products behind are not in the output"
-            rest = items.rest
-            yield Part(lambda: items.encode(rest), broken(f"line {line}", "bad_xml", text), f"line {line}")
+            rest, place = items.rest, f"item {count + 1}, line {line}"
+            yield Part(lambda: items.encode(rest), broken(place, "bad_xml", text), place)
             while chunk := stream.read(_COPY):
                 yield Part(lambda chunk=chunk: chunk)  # type: ignore[misc]
             return
@@ -172,8 +172,7 @@ def _items(source: str, base: str) -> Iterator[Part]:
             )
 
 
-def _item_part(items: Items, item: Item, base: str) -> Part:
-    place = f"line {item.line}"
+def _item_part(items: Items, item: Item, place: str, base: str) -> Part:
     part = Part(lambda: items.encode(item.raw), place=place)
 
     def text(*names: str) -> str:

@@ -148,8 +148,10 @@ def _part(columns: _Columns, group: list[Row]) -> Part:
         gallery = _gallery(columns, row)
         labels = {uri: table.value(label) for uri, label in gallery.labels.items()}
         title, category = columns.text(row, columns.title), columns.text(row, columns.category)
-        for view in group[1:]:
-            _gallery(columns, view)
+        for each in group:  # what a rewrite reads must be text
+            _gallery(columns, each)
+            for index, _ in columns.roles:
+                columns.text(each, index)
     except UnicodeError:
         part.product = broken(row.place, "bad_encoding", "bytes that are no text in this file's encoding")
         return part

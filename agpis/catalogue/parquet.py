@@ -13,7 +13,7 @@ from typing import Any
 
 from agpis.catalogue import files
 from agpis.catalogue.jsonl import product_of, uri_of
-from agpis.catalogue.parts import Arrangement, Decisions, Part, read_parts, unique
+from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, read_parts, unique
 from agpis.data import Decision, Product
 from agpis.errors import CatalogueError
 
@@ -82,14 +82,17 @@ def _rewritten(batch: Any, arrangements: list[tuple[Product, Arrangement] | None
     import pyarrow as pa
 
     place = batch.schema.get_field_index("images")
-    lists = batch.column(place).to_pylist()
+    column, field = batch.column(place), batch.schema.field(place)
+    pieces: list[Any] = []
+    start = 0
     for number, change in enumerate(arrangements):
         if change is not None:
             product, arrangement = change
-            entries = {uri_of(entry): entry for entry in reversed(lists[number])}
-            lists[number] = [entries[product.images[index].uri] for index in arrangement.order]
-    field = batch.schema.field(place)
-    return batch.set_column(place, field, pa.array(lists, type=field.type))
+            entries = {uri_of(entry): entry for entry in reversed(column[number].as_py())}
+            new = [entries[product.images[index].uri] for index in arrangement.order]
+            pieces += [column.slice(start, number - start), pa.array([new], type=field.type)]
+            start = number + 1
+    return batch.set_column(place, field, pa.concat_arrays([*pieces, column.slice(start)]))
 
 
 def _parts(batches: Iterable[Any], base: str) -> Iterator[Part]:
@@ -99,14 +102,28 @@ def _parts(batches: Iterable[Any], base: str) -> Iterator[Part]:
         for row in _rows(columns, batch.num_rows):
             number += 1
             place = f"row {number}"
+            if row is None:
+                message = "bytes that are no UTF-8; Parquet text must be UTF-8"
+                yield Part(lambda: b"", broken(place, "bad_encoding", message), place)
+                continue
             if isinstance(row.get("sku"), int):  # the column's type is the file's choice, not a slip in one row
                 row["sku"] = str(row["sku"])
             yield Part(lambda: b"", product_of(row, place, base), place)
 
 
-def _rows(columns: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+def _rows(columns: dict[str, Any], count: int) -> Iterator[dict[str, Any] | None]:
+    """The rows as dicts, None for one with text that is no UTF-8."""
     for start in range(0, count, _READ_ROWS):
-        lists = [column.slice(start, _READ_ROWS).to_pylist() for column in columns.values()]
+        pieces = {name: column.slice(start, _READ_ROWS) for name, column in columns.items()}
+        try:
+            lists = [piece.to_pylist() for piece in pieces.values()]
+        except UnicodeDecodeError:
+            for place in range(min(_READ_ROWS, count - start)):
+                try:
+                    yield {name: piece[place].as_py() for name, piece in pieces.items()}
+                except UnicodeDecodeError:
+                    yield None
+            continue
         for values in zip(*lists, strict=True):
             yield dict(zip(columns, values, strict=True))
 
@@ -119,7 +136,7 @@ def _opened(source: str) -> Iterator[Any]:
     with files.open_seekable(source) as stream:
         try:
             file = pq.ParquetFile(stream, pre_buffer=False)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise CatalogueError("bad_parquet", f"{source} is no readable Parquet file: {error}") from error
         with file:
             _check(source, file.schema_arrow)

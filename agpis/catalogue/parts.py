@@ -188,11 +188,12 @@ def unique(
     with contextlib.closing(_Seen()) as seen:
         for part in parts:
             product = part.product
-            if product is not None and product.error is None:
+            if product is not None and product.sku != part.place:
                 first = seen.first(product.sku, part.place)
                 if first is not None:
                     message = f"{part.place}: {product.sku!r} stands already at {first}; {advice}"
-                    part.product = replace(product, sku=f"{product.sku} ({part.place})", error=ErrorInfo(code, message))
+                    error = product.error or ErrorInfo(code, message)
+                    part.product = replace(product, sku=f"{product.sku} ({part.place})", error=error)
             yield part
 
 

@@ -93,6 +93,8 @@ class Items:
                 broken = XmlError(expat.errors.messages[error.code], error.lineno)
             except XmlError as error:
                 broken = error
+            except (LookupError, ValueError) as error:  # an encoding that Python, or expat, does not know
+                broken = XmlError(str(error), parser.CurrentLineNumber)
             yield from self._take(parser.CurrentByteIndex)
             if broken is not None:
                 raise broken
@@ -138,10 +140,9 @@ class Items:
         def end(name: str) -> None:
             item = self._item
             if item is not None and self._depth <= self._item_depth + 1:
-                # For <x/> this is the byte of "<" too; either way the tag ends at the next ">".
-                at = parser.CurrentByteIndex
-                close = self._tag_end(at)
-                if self._depth == self._item_depth:
+                whole = self._depth == self._item_depth
+                close = self._end(self._item_at + (0 if whole else item.fields[-1].start), parser.CurrentByteIndex)
+                if whole:
                     self._ready.append(item)
                     self._spans.append((self._item_at, close))
                     self._item = None
@@ -164,7 +165,12 @@ class Items:
         parser.EntityDeclHandler = entity
         return parser
 
-    def _tag_end(self, at: int) -> int:
+    def _end(self, start: int, at: int) -> int:
+        """Where an element ends that starts at `start`, when expat reports its end at `at`: that is its closing tag,
+        but for <x/> the byte behind it."""
+        opened = tag_end(self.rest, start - self._offset)
+        if self.rest[opened - 2 : opened] == b"/>":
+            return self._offset + opened
         return self._offset + tag_end(self.rest, at - self._offset)
 
 
