@@ -26,6 +26,7 @@ from agpis.errors import (
     RulebookError,
     SettingsError,
     TrainingError,
+    output_error,
 )
 
 if TYPE_CHECKING:
@@ -296,8 +297,6 @@ def _opened(out: str) -> Iterator[Callable[[str], object]]:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         yield sys.stdout.write
         return
-    from agpis.shards import output_error
-
     path = Path(out)
     temporary = path.with_name(f".{path.name}.tmp")
     try:

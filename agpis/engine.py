@@ -22,12 +22,12 @@ from typing import IO, Any, Literal
 
 from agpis import __version__, catalogue
 from agpis.data import Decision, Product
-from agpis.errors import OutputError, SettingsError
+from agpis.errors import OutputError, SettingsError, output_error
 from agpis.manifest import Manifest, Totals, describe
 from agpis.pipeline import Pipeline, Settings
 from agpis.report import write_report
 from agpis.rulebook import Rulebook
-from agpis.shards import encode_rows, output_error, read_decisions, read_thumbnails, replace_file, write_thumbnails
+from agpis.shards import encode_rows, read_decisions, read_thumbnails, replace_file, write_thumbnails
 
 THUMBNAIL = 160
 """Longest side of the report's thumbnails, pixels."""

@@ -14,6 +14,10 @@ A line, product or image that fails does not raise past its own place: it become
 same `code` (`agpis.data.ErrorInfo`, or a `Finding`).
 """
 
+from __future__ import annotations
+
+import errno
+
 
 class AgpisError(Exception):
     """Base of all. `code` is stable and documented in docs/errors.md."""
@@ -23,7 +27,7 @@ class AgpisError(Exception):
         self.code = code
         self.message = message
 
-    def __reduce__(self) -> tuple[type["AgpisError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[AgpisError], tuple[str, str]]:
         return type(self), (self.code, self.message)
 
 
@@ -55,6 +59,41 @@ class TrainingError(AgpisError):
     """Samples or checkpoints that cannot be trained on or exported."""
 
 
+OUTPUT_CODES = {
+    "disk_full": "No room is left where the output is written.",
+    "not_writable": "The place of the output is read-only, or the right to write is missing.",
+    "not_a_folder": "A folder is in the place of a file, or a file in the place of a folder.",
+    "no_folder": "The folder of the output does not exist.",
+    "write_failed": "The output cannot be written for another reason; the message has the system's words.",
+    "locked": "Another run is writing to the folder.",
+    "other_run": "The folder holds the output of another question; the message names what differs.",
+    "not_empty": "The folder holds part-* files that no manifest lists.",
+    "bad_manifest": "The folder's manifest.json is damaged or of another version.",
+    "source_changed": "The catalogue has fewer products than are already finished.",
+}
+"""Codes of OutputError; the same table is in docs/errors.md."""
+
+_OUTPUT_NUMBERS = {
+    "disk_full": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "not_writable": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "not_a_folder": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    "no_folder": (errno.ENOENT,),
+}
+_OUTPUT_CURES = {
+    "disk_full": "Free some space and run the same command again.",
+    "not_writable": "Choose another place.",
+    "not_a_folder": "Choose another place.",
+    "no_folder": "Make its folder first.",
+    "write_failed": "Choose another place.",
+}
+
+
+def output_error(error: OSError, path: object) -> OutputError:
+    """The documented error for an operating-system refusal to write `path`."""
+    code = next((code for code, numbers in _OUTPUT_NUMBERS.items() if error.errno in numbers), "write_failed")
+    return OutputError(code, f"Cannot write {path}: {error.strerror or error}. {_OUTPUT_CURES[code]}")
+
+
 class MissingExtra(AgpisError):
     """An optional package is not installed."""
 
@@ -64,5 +103,5 @@ class MissingExtra(AgpisError):
         )
         self._arguments = (package, extra, purpose)
 
-    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:  # type: ignore[override]
         return type(self), self._arguments

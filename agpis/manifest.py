@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from agpis.data import Decision
-from agpis.errors import OutputError
-from agpis.shards import output_error, replace_file
+from agpis.errors import OutputError, output_error
+from agpis.shards import replace_file
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"

@@ -385,7 +385,7 @@ def _prepared(
     under_way = 0
     for product in products:
         images = () if product.error is not None else product.images
-        waiting.append((product, [pool.submit(prepare, image) for image in images]))
+        waiting.append((product, [pool.submit(prepare, image, product.category) for image in images]))
         under_way += len(images)
         while under_way > LOOKAHEAD or len(waiting) > LOOKAHEAD:
             product, futures = waiting.popleft()

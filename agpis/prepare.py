@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis.checks import run_checks
+from agpis.checks import error_finding, run_checks
 from agpis.clock import Clock
-from agpis.data import Finding, Image
-from agpis.errors import AgpisError, ImageError, MissingExtra
+from agpis.data import ErrorInfo, Finding, Image
+from agpis.errors import ImageError, MissingExtra
 from agpis.fetch import Fetcher
 from agpis.images import Limits, Size, decode, letterbox, thumbnail
 from agpis.rulebook import Rulebook
@@ -36,7 +36,7 @@ class Shot:
 
 
 class Preparer:
-    """Callable from many threads: `preparer(image) -> Shot`. Never raises for a bad image."""
+    """Callable from many threads: `preparer(image, category) -> Shot`. Never raises for a bad image."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Preparer:
         self._on = on
         self._clock = clock or Clock()
 
-    def __call__(self, image: Image) -> Shot:
+    def __call__(self, image: Image, category: str = "") -> Shot:
         try:
             if image.error is not None:
                 raise ImageError(image.error.code, image.error.message)
@@ -69,16 +69,16 @@ class Preparer:
                 picture = decode(data, name=image.uri, target=DECODE_TARGET, limits=self._limits)
                 pixels = letterbox(picture.pixels, self._size)
         except (ImageError, MissingExtra) as error:
-            return Shot(image, findings=(self._unusable(error),), code=error.code)
+            broken = ErrorInfo(error.code, error.message)
+            # A rulebook need not have a rule for unreadable files: they are not used all the same.
+            finding = error_finding(broken, self._rulebook, on=self._on, category=category) or Finding(
+                rule="unreadable", message=error.message
+            )
+            return Shot(image, findings=(finding,), code=error.code)
         with self._clock.stage("checks"):
-            findings = run_checks(picture, self._rulebook, name=image.uri, on=self._on)
+            findings = run_checks(picture, self._rulebook, name=image.uri, on=self._on, category=category)
         small = None
         if self._thumbnail_side:
             with self._clock.stage("thumbnails"):
                 small = thumbnail(picture.pixels, self._thumbnail_side)
         return Shot(image, picture.width, picture.height, pixels, findings, thumbnail=small)
-
-    @staticmethod
-    def _unusable(error: AgpisError) -> Finding:
-        rule = "animated" if error.code == "animated" else "unreadable"
-        return Finding(rule=rule, message=error.message)

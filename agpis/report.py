@@ -24,8 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from agpis.data import OUTCOMES, STATUSES, Box, Candidate, Decision, Finding
-from agpis.errors import SettingsError
-from agpis.shards import output_error
+from agpis.errors import SettingsError, output_error
 
 STATUS_TEXTS: Mapping[str, tuple[str, str]] = {
     "generated": ("Sequence ready", "a sequence that a reviewer will probably accept"),

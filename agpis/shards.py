@@ -5,7 +5,7 @@ A shard is written under a temporary name, flushed to the disk, then renamed; a 
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agpis.data import Decision
-from agpis.errors import OutputError
+from agpis.errors import output_error
 
 Format = Literal["parquet", "jsonl"]
 
@@ -71,19 +71,6 @@ def decision_schema() -> Any:
     )
 
 
-def output_error(error: OSError, path: Path) -> OutputError:
-    """The documented error for an operating-system refusal to write `path`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return OutputError(
-            "disk_full", f"No room left to write {path}. Free some space and run the same command again."
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError("not_writable", f"May not write {path}: {error.strerror}. Choose another folder with -o.")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return OutputError("not_a_folder", f"Cannot write {path}: {error.strerror}. Choose another folder with -o.")
-    return OutputError("write_failed", f"Cannot write {path}: {error.strerror or error}.")
-
-
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader or a crash sees the old file or the new one. Raises OutputError."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -94,7 +81,8 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if error.errno != errno.ENOTDIR else None
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise output_error(error, path) from error
 
 

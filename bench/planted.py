@@ -134,7 +134,8 @@ def main() -> None:
     if overlap := sorted(trained & set(options.source)):
         raise SystemExit(f"{bundle.name} was trained on {', '.join(overlap)}; the figure would mislead.")
     print(
-        f"machine: {machine()}\nbundle: {bundle.name}, trained on {', '.join(sorted(trained)) or 'unknown'}; seeds {SEEDS}"
+        f"machine: {machine()}\nbundle: {bundle.name}, seeds {SEEDS}\n"
+        f"trained on: {', '.join(sorted(trained)) or 'unknown'}"
     )
     with Fetcher() as fetcher:
         found = list(cases(options.data, options.source, fetcher))

@@ -366,15 +366,15 @@ def test_an_image_listed_twice_is_one_candidate(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     source = two(tmp_path)
     decisions = [Decision("A", "failed"), Decision("B", "failed")]
-    with pytest.raises(OutputError, match="its folder does not exist") as caught:
+    with pytest.raises(OutputError, match="Make its folder first") as caught:
         write(source, decisions, tmp_path / "no" / "out.jsonl")
-    assert caught.value.code == "output_no_folder"
+    assert caught.value.code == "no_folder"
     with pytest.raises(OutputError, match="http is read only; give a path, s3:// or gs://"):
         write(source, decisions, "http://127.0.0.1/out.jsonl")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="cannot be written") as caught:
+    with pytest.raises(OutputError, match="Choose another place") as caught:
         write(source, decisions, tmp_path / "folder")
-    assert caught.value.code == "output_failed"
+    assert caught.value.code == "not_a_folder"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "in.jsonl"]
 
 
@@ -388,9 +388,9 @@ def test_a_full_disk(tmp_path: Path) -> None:
             os.dup2(os.open("/dev/full", os.O_WRONLY), sink._file.fileno())  # type: ignore[attr-defined]
             sink.write(b"x" * 1_000_000)
 
-    with pytest.raises(OutputError, match=f"{os.strerror(errno.ENOSPC)}; free some space") as caught:
+    with pytest.raises(OutputError, match=f"{os.strerror(errno.ENOSPC)}. Free some space") as caught:
         stands_on_a_full_device()
-    assert caught.value.code == "output_full"
+    assert caught.value.code == "disk_full"
     assert not temporary.exists()
 
 
@@ -399,9 +399,9 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     shut = tmp_path / "shut"
     shut.mkdir(mode=0o500)
     place = Path("/sys") if os.geteuid() == 0 else shut  # root may write everywhere but there
-    with pytest.raises(OutputError, match="choose another place") as caught:
+    with pytest.raises(OutputError, match="Choose another place") as caught:
         write(source, [Decision("A", "failed")], place / "agpis-out.jsonl")
-    assert caught.value.code == "output_forbidden"
+    assert caught.value.code == "not_writable"
 
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:

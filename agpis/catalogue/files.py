@@ -7,7 +7,6 @@ An output is written under a temporary name in its own folder and renamed last, 
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import posixpath
@@ -18,15 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from agpis.errors import AgpisError, CatalogueError, MissingExtra, OutputError
+from agpis.errors import AgpisError, CatalogueError, MissingExtra, OutputError, output_error
 
 PROTOCOLS = ("file", "http", "https", "s3", "gs", "memory")
 _EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
 _CHUNK = 1 << 16  # bytes
 _HTTP_TIMEOUT = 60.0  # seconds, for connecting and for each read
 _REDIRECTS = 5
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def protocol(name: str) -> str:
@@ -121,7 +118,7 @@ def head(name: str, size: int) -> bytes:
 def replacing(name: str) -> Iterator[BinaryIO]:
     """A byte sink that becomes the file `name` when the block ends well, and leaves no trace when it does not.
 
-    Raises OutputError: `output_full`, `output_forbidden` (no right, or read-only), `output_no_folder`, `output_failed`.
+    Raises OutputError with the codes of `agpis.errors.output_error`.
     """
     path = local_path(name)
     if path is None:
@@ -147,7 +144,7 @@ def replacing(name: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _replacing_remote(name: str) -> Iterator[BinaryIO]:
     if protocol(name) in ("http", "https"):
-        raise OutputError("output_failed", f"{name} cannot be written: http is read only; give a path, s3:// or gs://")
+        raise OutputError("write_failed", f"{name} cannot be written: http is read only; give a path, s3:// or gs://")
     system, inside = filesystem(name)
     temporary = f"{inside}.{os.getpid()}.part"
     try:
@@ -189,16 +186,7 @@ def _writing(name: str, act: Any, *arguments: Any) -> Any:
     try:
         return act(*arguments)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            raise OutputError("output_full", f"{name} cannot be written: {reason}; free some space") from error
-        if error.errno in _FORBIDDEN:
-            raise OutputError(
-                "output_forbidden", f"{name} cannot be written: {reason}; choose another place"
-            ) from error
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise OutputError("output_no_folder", f"{name} cannot be written: its folder does not exist") from error
-        raise OutputError("output_failed", f"{name} cannot be written: {reason}") from error
+        raise output_error(error, name) from error
 
 
 @contextlib.contextmanager

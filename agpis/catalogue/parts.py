@@ -31,11 +31,6 @@ CODES: dict[str, str] = {
     "decision_mismatch": "A decision does not belong to the product in hand: other sku, or an image it does not have.",
     "decisions_missing": "There are fewer decisions than products.",
     "decisions_surplus": "There are more decisions than products.",
-    # the output: OutputError
-    "output_full": "No space is left where the output is written.",
-    "output_forbidden": "The place of the output is read-only, or the right to write is missing.",
-    "output_no_folder": "The folder of the output does not exist.",
-    "output_failed": "The output cannot be written for another reason.",
     # one product: Product.error
     "missing_sku": "The line has no sku (handle, id).",
     "missing_images": "The line has no field `images`.",
