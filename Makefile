@@ -12,15 +12,17 @@ $(BIN)/python:
 
 # The runtime install is light: no torch.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e .
+	@echo "Installing AGPIS in $(VENV) ..."
+	@$(PIP) -e .
 	touch $@
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[train,dev]'
+	@echo "Installing AGPIS with what training and tests need in $(VENV) ..."
+	@$(PIP) -e '.[train,dev]'
 	touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime
-	$(BIN)/agpis demo -o demo
+	@$(BIN)/agpis demo -o demo
 
 test: $(VENV)/.development
 	$(BIN)/pytest -q
