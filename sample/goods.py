@@ -180,12 +180,12 @@ RANGE: tuple[Good, ...] = (
         ("quarter", "side", "front", "back", "top", "detail", "lifestyle"),
         (40, 16, 0.95, -0.6, 0.5, 1.15),
         shots={
-            "quarter": (-32, 18),
+            "quarter": (36, 18),
             "side": (0, 6),
             "front": (90, 10),
             "back": (-125, 18),
-            "top": (-20, 62),
-            "lifestyle": (-28, 15, 0.54),
+            "top": (24, 60),
+            "lifestyle": (8, 15, 0.54),
         },
     ),
     Good(

@@ -56,7 +56,10 @@ def carton(good: Good, low: list[float], high: list[float]) -> list[bpy.types.Ob
     at = (high[0] * 0.55 + 0.2, high[1] + 0.75 * depth, height / 2)
     board, ink = m.card("#b98f62", "#a97f53"), m.plastic("#2b2622", 0.8)
     face = at[1] - depth / 2 - 0.004
-    brand = good.title.split(",")[0].split()[-1]
+    named = good.title.split(",")[0].split(" with ")[0].split(" in ")[0]
+    brand = [word for word in named.split() if word.istitle() and word.isalpha()][-1]
+    dark = sum(m.linear(good.look.main)[:3]) < 1.2
+    label = m.plastic("#f7f4ee" if dark else "#2b2622", 0.7)
     out = [
         s.box((width, depth, height), board, at, bevel=0.012),
         s.box(
@@ -65,7 +68,7 @@ def carton(good: Good, low: list[float], high: list[float]) -> list[bpy.types.Ob
         s.box(
             (width * 0.62, 0.006, height * 0.34), m.plastic(good.look.main, 0.7), (at[0], face, height * 0.62), bevel=0
         ),
-        s.words(brand, 0.13 * width, m.plastic("#f7f4ee", 0.7), (at[0], face - 0.006, height * 0.66)),
+        s.words(brand, 0.13 * width, label, (at[0], face - 0.006, height * 0.66)),
         s.words("handle with care", 0.06 * width, ink, (at[0], face - 0.004, height * 0.2)),
     ]
     return out
