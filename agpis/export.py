@@ -227,7 +227,7 @@ def export_graph(
         free: per input, the free dimensions.
 
     Raises:
-        TrainingError: `export_differs`.
+        TrainingError: `export_failed` when the model has no graph of that shape, `export_differs`.
     """
     names: tuple[str, ...] = module.inputs  # type: ignore[assignment]
     outputs: tuple[str, ...] = module.outputs  # type: ignore[assignment]
@@ -238,18 +238,24 @@ def export_graph(
         # torch's exporter warns of its own future (copied tree specs, aliases); nothing a caller could mend.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names every package that it does not need
-        program = torch.onnx.export(
-            module,
-            tuple(torch.from_numpy(feeds[0][name]) for name in names),
-            input_names=list(names),
-            output_names=list(outputs),
-            dynamic_shapes=tuple(dict(free[name]) for name in names),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            optimize=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                tuple(torch.from_numpy(feeds[0][name]) for name in names),
+                input_names=list(names),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(dict(free[name]) for name in names),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter's errors share no base but Exception
+            raise TrainingError(
+                "export_failed",
+                f"{type(module).__name__} cannot be exported: {str(error).strip()}. Nothing was written.",
+            ) from error
     assert program is not None
     proto = program.model_proto
     if half:

@@ -199,7 +199,9 @@ def test_authors_weights_are_taken_strictly() -> None:
     del state["decoder.transformer.ln_f.bias"]
     state["decoder.other"] = torch.zeros(1)
     config = replace(SMALL, layout=None, pool=None, tokens=10, token_width=32, width=32, vocabulary=96, positions=64)
-    with pytest.raises(TrainingError, match=r"missing \['decoder.transformer.ln_f.bias'\], foreign \['decoder.other'\]"):
+    with pytest.raises(
+        TrainingError, match=r"missing \['decoder.transformer.ln_f.bias'\], foreign \['decoder.other'\]"
+    ):
         load_authors(Muisc(replace(config, encoder_mlp=64, decoder_mlp=128, classes=45)), state)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from agpis.loop import Optim
 from agpis.simulate import Catalogued
-from agpis.train import ImageTraining, MuiscTraining, Optim, StarterTraining, train_starter
+from agpis.train import MuiscTraining, StarterTraining, train_starter
+from agpis.train_image import ImageTraining
 
 KINDS = ("round lamp", "square box", "tall vase", "flat plate")
 COLOURS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 190)}

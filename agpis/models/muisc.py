@@ -225,7 +225,7 @@ class Compare(nn.Module):
         distance = (colour[:, :, None] - colour[:, None]).abs().sum(-1) * others
         mean = match.mean(2)
         high = (match > 0.8).to(tokens.dtype).mean(2)  # share of places found again almost unchanged
-        back = mean.transpose(1, 2) * others  # how much of the other image is found in this one: tells a crop from its whole
+        back = mean.transpose(1, 2) * others  # how much of the other is found here: tells a crop from its whole
         features = torch.cat([mean, high, back, cosine, distance], dim=-1)  # (S, K, 5K)
         return self.grid(match), self.image(features)
 
