@@ -28,7 +28,7 @@ from torch import Tensor
 
 from agpis.bundle import Bundle, Threshold
 from agpis.errors import TrainingError
-from agpis.export import Contents, export_bundle
+from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
 from agpis.loop import Optim, fit, save_checkpoint
@@ -277,33 +277,40 @@ def catalogues(data: Path, leave_out: Iterable[str] = ()) -> tuple[Path, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m agpis.train starter`."""
+    """`python -m agpis.train starter` trains; `... figures` puts thresholds and figures into a finished bundle."""
     parser = argparse.ArgumentParser(prog="agpis.train", description=__doc__)
-    parser.add_argument("what", choices=["starter"])
-    parser.add_argument("--data", type=Path, required=True, help="folder of catalogues")
+    parser.add_argument("what", choices=["starter", "figures"])
     parser.add_argument("--out", type=Path, required=True, help="bundle folder")
+    parser.add_argument("--data", type=Path, help="folder of catalogues")
     parser.add_argument("--leave-out", default="", help="sources not to train on, comma-separated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=1.0, help="factor on samples and steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--id", default="starter")
-    parser.add_argument(
-        "--figures", type=Path, help="JSON with thresholds, calibration and metrics of bench/starter.py"
-    )
+    parser.add_argument("--figures", type=Path, help="JSON of bench.starter: thresholds, calibration, metrics")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to put into the bundle")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    left = [name for name in options.leave_out.split(",") if name]
-    paths = catalogues(options.data, left)
     figures = json.loads(options.figures.read_text("utf-8")) if options.figures else {}
+    thresholds = {name: Threshold(**entry) for name, entry in figures.get("thresholds", {}).items()}
+    calibration, metrics = figures.get("calibration", {}), figures.get("metrics", {})
+    files = {"MODEL_CARD.md": options.card.read_text("utf-8")} if options.card else {}
+    if options.what == "figures":
+        if not figures:
+            parser.error("figures needs --figures")
+        restate(options.out, thresholds=thresholds, calibration=calibration, metrics=metrics, files=files)
+        return
+    if options.data is None:
+        parser.error("starter needs --data")
+    torch.set_num_threads(options.threads)
+    paths = catalogues(options.data, [name for name in options.leave_out.split(",") if name])
     train_starter(
         load(paths),
         options.out,
         scaled(StarterTraining(seed=options.seed), options.budget),
-        thresholds={k: Threshold(**v) for k, v in figures["thresholds"].items()} if figures else None,
-        calibration=figures.get("calibration"),
-        metrics=figures.get("metrics"),
-        files={"MODEL_CARD.md": options.card.read_text("utf-8")} if options.card else None,
+        thresholds=thresholds,
+        calibration=calibration,
+        metrics=metrics,
+        files=files,
         sources=[path.parent.name for path in paths],
         bundle_id=options.id,
         checkpoints=options.out.parent / f"{options.out.name}-checkpoints",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from agpis.bundle import Threshold
 from agpis.errors import OutputError, TrainingError
-from agpis.export import Contents, compare, export_bundle, export_graph, store_half
+from agpis.export import Contents, compare, export_bundle, export_graph, restate, store_half
 from agpis.inputs import Text, train_tokenizer
 from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageConfig, ImageModel
@@ -156,6 +158,21 @@ def test_bundle_gives_torch_numbers(parts: tuple[ImageModel, Muisc, Contents], t
     # exporting again replaces the bundle
     again = export_bundle(tmp_path / "bundle", image, sequence, replace(contents, id="again"))
     assert again.name == "again"
+
+
+def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    thresholds = {**DEFAULT_THRESHOLDS, "primary": Threshold(value=0.7, data="a test")}
+    bundle = restate(
+        folder, thresholds=thresholds, calibration={"a": 1}, metrics={"auc": 0.9}, files={"MODEL_CARD.md": "weak"}
+    )
+    assert bundle.thresholds["primary"] == 0.7
+    assert bundle.calibration == {"a": 1}
+    assert bundle.manifest.metrics == {"auc": 0.9}
+    assert (folder / "MODEL_CARD.md").read_text() == "weak"
+    changed = {path.name for path in folder.iterdir() if before.get(path.name) != path.read_bytes()}
+    assert changed == {"manifest.json", "MODEL_CARD.md"}
 
 
 def test_models_that_do_not_fit_are_refused(parts: tuple[ImageModel, Muisc, Contents], tmp_path: Path) -> None:
