@@ -124,7 +124,7 @@ def demo(
     from agpis.console import sample_catalogue
     from agpis.engine import Options
 
-    _generate(str(sample_catalogue()), out, Options(format="jsonl"), explain=True)
+    _generate(str(sample_catalogue()), out, Options(format="jsonl", title="AGPIS sample catalogue"), explain=True)
 
 
 @app.command()

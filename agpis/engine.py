@@ -51,6 +51,8 @@ class Options:
     limit: int | None = None
     """Only the first so many products."""
     report: bool = True
+    title: str = ""
+    """Heading of the report; the source's name if empty."""
     report_limit: int = 10_000
     """Products shown as cards in the report; the totals count all."""
     only_sequence: bool = False
@@ -206,7 +208,7 @@ def _report(
         write_report(
             _with_pictures(folder, manifest),
             folder / "report.html",
-            title=Path(source).name or source,
+            title=options.title or Path(source).name or source,
             rule_names={rule.id: rule.name for rule in rulebook.rules},
             totals=manifest.totals,
             limit=options.report_limit,
