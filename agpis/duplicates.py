@@ -52,6 +52,10 @@ STATISTICS: dict[str, tuple[str, ...]] = {
 """
 
 
+CROP_OWN, CROP_OTHER = 0.85, 0.85
+"""Shares of their areas that a crop (at least) and its whole (at most) have in common."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """One picture as the matchers see it."""
@@ -108,14 +112,18 @@ def match_pairs(
 
 
 def resolve(
-    matches: Sequence[PairMatch], threshold: float, primary: int | None, p_noncompliant: NDArray[np.floating]
+    matches: Sequence[PairMatch],
+    threshold: float,
+    primary: int | None,
+    p_noncompliant: NDArray[np.floating],
+    crops: frozenset[int] = frozenset(),
 ) -> dict[int, int]:
     """Which pictures go, and for which that stays: removed position -> kept position.
 
     Of a pair above `threshold` the primary stays, else the picture with the smaller p_noncompliant (paper 3.3.2),
-    the earlier of equals. Pictures are taken in that order: one stays unless it matches one that stays already.
-    So a picture that goes takes none with it, every removed picture names a kept one (the most probable match, the
-    better of equals), and the outcome does not depend on the order of `matches`.
+    the earlier of equals; `crops` come behind all that are whole. Pictures are taken in that order: one stays unless it
+    matches one that stays already. So a picture that goes takes none with it, every removed picture names a kept one
+    (the most probable match, the better of equals), and the outcome does not depend on the order of `matches`.
 
     Raises SettingsError: `threshold` (outside 0..1), `resolve_index` (a position beyond p_noncompliant).
     """
@@ -133,7 +141,7 @@ def resolve(
     for match in matches:
         if match.probability > threshold:
             linked[match.a][match.b] = linked[match.b][match.a] = match.probability
-    order = sorted(range(count), key=lambda i: (i != primary, float(p_noncompliant[i]), i))
+    order = sorted(range(count), key=lambda i: (i != primary, i in crops, float(p_noncompliant[i]), i))
     kept: list[int] = []
     gone: dict[int, int] = {}
     for i in order:
@@ -143,6 +151,27 @@ def resolve(
         else:
             kept.append(i)
     return dict(sorted(gone.items()))
+
+
+def crops(matches: Sequence[PairMatch], threshold: float, views: Sequence[View]) -> dict[int, int]:
+    """Pictures that only show a part of another one: position of the crop -> position of its whole.
+
+    The paper keeps the picture with the smaller p_noncompliant; of a crop and its whole, the whole shows more.
+    """
+    found: dict[int, tuple[float, int]] = {}
+    for match in matches:
+        if match.probability > threshold:
+            share_a, share_b = (
+                box.w * box.h / (views[i].width * views[i].height)
+                for i, box in ((match.a, match.box_a), (match.b, match.box_b))
+            )
+            for part, own, whole, other in (
+                (match.a, share_a, match.b, share_b),
+                (match.b, share_b, match.a, share_a),
+            ):
+                if own >= CROP_OWN and other <= CROP_OTHER:
+                    found[part] = max(found.get(part, (0.0, whole)), (match.probability, whole))
+    return {part: whole for part, (_, whole) in found.items()}
 
 
 def _coefficients(calibration: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -1,7 +1,8 @@
 """Products in, decisions out: the paper's two stages over one product at a time. Knows no engine and no files.
 
-Stage 1 (paper 3.3) chooses the primary and removes non-compliant and duplicated candidates; stage 2 (3.4, and the
-future work of 5.1) searches the ordered choices of K among what is left and asks the sequence model for p_qualified.
+Stage 1 (paper 3.3) chooses the primary and removes non-compliant and duplicated candidates, and, beyond the paper,
+photographs of another product (`agpis.kinship`) and crops whose whole is there. Stage 2 (3.4, and the future work of
+5.1) searches the ordered choices of K among what is left and asks the sequence model for p_qualified.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, duplicates, primary, sequence
+from agpis import compliance, duplicates, kinship, primary, sequence
 from agpis.bundle import Bundle, open_bundle
 from agpis.clock import Clock
 from agpis.data import Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
@@ -36,6 +37,8 @@ BATCH = 32
 """Images per call of the image graph, filled from several products."""
 SEQUENCES = 64
 """Sequences per call of the sequence graph."""
+STRANGER = 0.8
+"""Images this likely to show another product are removed; the others' doubt lowers the sequences they are in."""
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
 MAX_VIOLATIONS = 5
@@ -102,6 +105,7 @@ class _Judged:
     tokens: FloatArray
     patches: FloatArray
     findings: tuple[Finding, ...]
+    p_stranger: float = 0.0
     outcome: Outcome = "spare"
     reason: str = ""
     duplicate_of: str | None = None
@@ -229,8 +233,8 @@ class _Case:
         if chosen is None:
             status: Status = "no_primary" if self.judged else "too_few_images"
             return self._decision(status)
+        chosen = self._remove_duplicates(chosen)
         chosen.outcome = "primary"
-        self._remove_duplicates(chosen)
         left = [case for case in self.judged if case.outcome != "removed"]
         if len(left) < self.k:
             return self._decision("too_few_images")
@@ -254,9 +258,11 @@ class _Case:
                 case.findings += _as_in(self.rulebook, learned)
             if rule := _barred(case, "any"):
                 case.remove(rule)
-        eligible = np.array([case.outcome != "removed" and not _barred(case, "main") for case in self.judged])
-        scores = np.array([case.p_primary for case in self.judged], np.float32)
-        best = primary.choose_primary(scores, eligible, self._threshold("primary"))
+        self._remove_strangers()
+        # The paper's threshold is on p_primary alone; the choice among what is above it also sees the other images.
+        eligible = np.array([case.outcome != "removed" and self._fit_to_lead(case) for case in self.judged])
+        scores = np.array([case.p_primary * (1.0 - case.p_stranger) for case in self.judged], np.float32)
+        best = primary.choose_primary(scores, eligible, 0.0)
         if best is None:
             return None
         for index, case in enumerate(self.judged):
@@ -264,10 +270,41 @@ class _Case:
                 case.remove(rule)
         return self.judged[best]
 
-    def _remove_duplicates(self, chosen: _Judged) -> None:
+    def _fit_to_lead(self, case: _Judged) -> bool:
+        """Whether the image could be the primary: nothing bars it, and p_primary is above the threshold."""
+        return not _barred(case, "main") and case.p_primary > self._threshold("primary")
+
+    def _remove_strangers(self) -> None:
+        """Photographs of another product, told by the product's other images (`agpis.kinship`)."""
+        rule = next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
+        if rule is None:
+            return
+        features = np.stack([case.tokens.mean(axis=0) for case in self.judged])  # (n, D)
+        for position, probability in kinship.strangers(features, STRANGER).items():
+            case = self.judged[position]
+            case.findings += (
+                Finding(
+                    rule="different_product",
+                    scope="pair",
+                    severity=rule.severity,
+                    role=rule.role,
+                    message="It looks unlike all other images of the product.",
+                    probability=round(probability, 6),
+                ),
+            )
+            if case.outcome != "removed" and rule.severity == "error" and rule.role == "any":
+                case.remove("different_product")
+        left = [case for case in self.judged if case.outcome != "removed"]
+        if left:
+            found = kinship.p_stranger(np.stack([case.tokens.mean(axis=0) for case in left]))
+            for case, doubt in zip(left, found, strict=True):
+                case.p_stranger = float(doubt)
+
+    def _remove_duplicates(self, chosen: _Judged) -> _Judged:
+        """Remove what repeats another image; returns the primary, which is the whole where `chosen` was a crop."""
         left = [case for case in self.judged if case.outcome != "removed"]
         if len(left) < 2:
-            return
+            return chosen
         with self.clock.stage("duplicates", len(left)):
             views = [
                 duplicates.View(
@@ -285,11 +322,13 @@ class _Case:
                 calibration=self.bundle.calibration,
                 embed=self.bundle.embed if self.settings.matcher == "edgeboxes" else None,
             )
+        threshold = self._threshold("duplicate")
+        wholes = duplicates.crops(matches, threshold, views)
+        lead = left.index(chosen)
+        if (whole := wholes.get(lead)) is not None and self._fit_to_lead(left[whole]):
+            lead = whole
         dropped = duplicates.resolve(
-            matches,
-            self._threshold("duplicate"),
-            left.index(chosen),
-            np.array([case.p_noncompliant for case in left], np.float32),
+            matches, threshold, lead, np.array([case.p_noncompliant for case in left], np.float32), frozenset(wholes)
         )
         by_pair = {frozenset((match.a, match.b)): match for match in matches}
         for lost, kept in dropped.items():
@@ -307,10 +346,12 @@ class _Case:
                 ),
             )
             left[lost].remove("duplicate", left[kept].shot.image.uri)
+        return left[lead]
 
     def _search(self, chosen: _Judged, left: list[_Judged]) -> Decision:
         tokens = np.stack([case.tokens for case in left])  # (n, P, D)
         active = _active_classes(self.bundle.classes, self.rulebook)
+        kin = np.array([1.0 - case.p_stranger for case in left], np.float32)  # (n,)
         answers: dict[tuple[int, ...], FloatArray] = {}
 
         def score(sequences: list[tuple[int, ...]]) -> FloatArray:
@@ -322,7 +363,8 @@ class _Case:
                 classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
             answers.update(zip(sequences, classes, strict=True))
             # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
-            return np.asarray(1.0 - classes[:, active].sum(axis=1), np.float32)
+            qualified = 1.0 - classes[:, active].sum(axis=1)
+            return np.asarray(qualified * kin[order].prod(axis=1), np.float32)
 
         found = sequence.search(
             list(range(len(left))),

@@ -1,0 +1,59 @@
+"""A stranger among a product's images, by arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agpis.data import Box
+from agpis.duplicates import PairMatch, View, crops, resolve
+from agpis.images import Size
+from agpis.kinship import margins, p_stranger, strangers
+
+KIN = np.array([[1.0, 0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.1, 0.1]], np.float32)
+STRANGE = np.array([[0.0, 0.0, 1.0]], np.float32)
+
+
+def test_margin_is_likeness_to_the_others_less_theirs_among_themselves() -> None:
+    features = np.concatenate([KIN, STRANGE])
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    likeness = unit @ unit.T
+    naive = []
+    for i in range(4):
+        rest = [j for j in range(4) if j != i]
+        to_others = np.mean([likeness[i, j] for j in rest])
+        among = np.mean([likeness[j, k] for j in rest for k in rest if j != k])
+        naive.append(to_others - among)
+    np.testing.assert_allclose(margins(features), naive, atol=1e-6)
+    assert margins(features).argmin() == 3
+
+
+def test_the_stranger_is_found_and_the_rest_compared_anew() -> None:
+    features = np.concatenate([KIN, STRANGE, [[0.0, -1.0, 0.0]]]).astype(np.float32)
+    found = strangers(features, 0.8)
+    assert set(found) == {3, 4}
+    assert all(probability > 0.8 for probability in found.values())
+    assert strangers(KIN, 0.8) == {}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_of_two_images_neither_can_be_told(count: int) -> None:
+    features = np.eye(3, dtype=np.float32)[:count]
+    assert list(p_stranger(features)) == [0.0] * count
+    assert strangers(features, 0.5) == {}
+
+
+def view() -> View:
+    return View(np.ones((4, 2), np.float32), 100, 200, Size(224, 224))
+
+
+def test_a_crop_gives_way_to_its_whole_even_with_a_smaller_p_noncompliant() -> None:
+    match = PairMatch(0, 1, 0.99, Box(10, 20, 60, 120), Box(0, 0, 100, 198))
+    views = [view(), view()]
+    assert crops([match], 0.9, views) == {1: 0}
+    assert crops([match], 0.995, views) == {}
+    p_noncompliant = np.array([0.5, 0.1], np.float32)
+    assert resolve([match], 0.9, None, p_noncompliant) == {0: 1}  # the paper's order
+    assert resolve([match], 0.9, None, p_noncompliant, frozenset({1})) == {1: 0}
+    same = PairMatch(0, 1, 0.99, Box(0, 0, 100, 195), Box(0, 0, 100, 198))
+    assert crops([same], 0.9, views) == {}
