@@ -102,6 +102,14 @@ class Threshold(_Entry):
     data: str
 
 
+class Qualified(_Entry):
+    """Calibration of the sequence graph's classes: log p / temperature, plus shift for `qualified`, softmax again."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    shift: float = 0.0
+    data: str = "not calibrated"
+
+
 class Manifest(_Entry):
     """Contents of manifest.json."""
 
@@ -115,6 +123,8 @@ class Manifest(_Entry):
     text: TextEntry
     thresholds: dict[Literal["primary", "noncompliant", "duplicate", "qualified"], Threshold]
     calibration: dict[str, Any] = {}
+    """Of the duplicate matchers, see `agpis.duplicates.CALIBRATION`."""
+    qualified: Qualified = Qualified()
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
 
@@ -414,13 +424,25 @@ class Bundle:
         session = self._sessions[self.manifest.roles["sequence"]]
         if not memory:
             (probabilities,) = session.run(["probabilities"], feed)
-            return probabilities, np.zeros((0,), np.float32), mask
+            return calibrated(probabilities, self.manifest.qualified), np.zeros((0,), np.float32), mask
         probabilities, states = session.run(["probabilities", "memory"], feed)
-        return probabilities, states, np.repeat(mask, states.shape[1] // self.k, axis=1)
+        return (
+            calibrated(probabilities, self.manifest.qualified),
+            states,
+            np.repeat(mask, states.shape[1] // self.k, axis=1),
+        )
 
 
 def _reopen(folder: str, threads: int) -> Bundle:
     return open_bundle(folder, threads=threads)
+
+
+def calibrated(probabilities: FloatArray, qualified: Qualified) -> FloatArray:
+    """Class probabilities (S, C), calibrated; the first class is `qualified`."""
+    logits = np.log(np.maximum(probabilities, 1e-12)) / qualified.temperature
+    logits[:, 0] += qualified.shift
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def describe(node: Any) -> Tensor:
@@ -455,11 +477,13 @@ __all__ = [
     "Graph",
     "ImageOutputs",
     "Manifest",
+    "Qualified",
     "Resize",
     "RulebookEntry",
     "Tensor",
     "TextEntry",
     "Threshold",
+    "calibrated",
     "describe",
     "open_bundle",
     "read_manifest",

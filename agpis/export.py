@@ -28,6 +28,7 @@ from agpis.bundle import (
     Bundle,
     Graph,
     Manifest,
+    Qualified,
     Resize,
     RulebookEntry,
     TextEntry,
@@ -88,7 +89,7 @@ class SequenceGraph(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         memory = self.model.encode(tokens, mask)
-        return torch.softmax(self.model.score(memory, mask, ids), dim=-1), memory
+        return torch.softmax(self.model.score(tokens, memory, mask, ids), dim=-1), memory
 
 
 class DecoderGraph(nn.Module):
@@ -220,6 +221,7 @@ def restate(
     *,
     thresholds: Mapping[str, Threshold],
     calibration: Mapping[str, Any],
+    qualified: Qualified,
     metrics: Mapping[str, Any],
     files: Mapping[str, str],
 ) -> Bundle:
@@ -234,6 +236,7 @@ def restate(
     changed = manifest.model_dump(mode="json") | {
         "thresholds": {name: entry.model_dump(mode="json") for name, entry in thresholds.items()},
         "calibration": dict(calibration),
+        "qualified": qualified.model_dump(mode="json"),
         "metrics": dict(metrics),
     }
     write_manifest(folder, Manifest.model_validate(changed))

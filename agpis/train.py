@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from agpis.bundle import Bundle, Threshold
+from agpis.bundle import Bundle, Qualified, Threshold
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
@@ -45,7 +45,7 @@ from agpis.train_image import ImageTraining, new_image_model, tokens_through_gra
 class MuiscTraining:
     """`train_muisc`: sequences with class and feedback, on cached tokens."""
 
-    optim: Optim = field(default_factory=lambda: Optim(steps=2400, batch=32, lr=1e-3, weight_decay=0.05))
+    optim: Optim = field(default_factory=lambda: Optim(steps=1100, batch=32, lr=1e-3, weight_decay=0.05))
     """Loop."""
     prior: float | None = 0.71
     """Share of qualified sequences where the model will be used (the paper's, 4.1); None leaves that of training."""
@@ -90,11 +90,11 @@ class StarterTraining:
 
     seed: int = 0
     """Of everything drawn: samples, initial weights, order."""
-    images: int = 12000
+    images: int = 9600
     """Labelled pictures."""
-    triples: int = 3000
+    triples: int = 2400
     """(picture, copy, other) for descriptors."""
-    sequences: int = 12000
+    sequences: int = 7000
     """Labelled sequences."""
     shares: tuple[float, float, float, float] = (0.40, 0.20, 0.18, 0.22)
     """Of qualified, single, pair, multi among them; `MuiscTraining.prior` undoes the shift."""
@@ -122,6 +122,8 @@ class StarterTraining:
     """Tokens of feedback."""
     dropout: float = 0.1
     """In the sequence model."""
+    hide: float = 0.3
+    """See `MuiscConfig.hide`."""
     image: ImageTraining = field(default_factory=ImageTraining)
     """Of the image model."""
     muisc: MuiscTraining = field(default_factory=MuiscTraining)
@@ -218,6 +220,7 @@ def train_starter(
             cross_attention=(training.decoder_blocks - 1,),
             positions=training.max_title + 1 + training.max_feedback,
             dropout=training.dropout,
+            hide=training.hide,
             layout=layout,
             pool=min(training.pool, layout.side),
         )
@@ -297,7 +300,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "figures":
         if not figures:
             parser.error("figures needs --figures")
-        restate(options.out, thresholds=thresholds, calibration=calibration, metrics=metrics, files=files)
+        restate(
+            options.out,
+            thresholds=thresholds,
+            calibration=calibration,
+            qualified=Qualified(**figures.get("qualified", {})),
+            metrics=metrics,
+            files=files,
+        )
         return
     if options.data is None:
         parser.error("starter needs --data")

@@ -26,7 +26,7 @@ from agpis.models.towers import TOWERS, EfficientNetLite0, MBConv
 class ImageTraining:
     """`train_image`: pictures labelled by the simulator, and copies with known geometry."""
 
-    optim: Optim = field(default_factory=lambda: Optim(steps=700, batch=32, lr=1.5e-3))
+    optim: Optim = field(default_factory=lambda: Optim(steps=560, batch=32, lr=1.5e-3))
     """Loop; a step also takes `copies` pairs."""
     copies: int = 8
     """Triples (picture, copy of it, another view or sister) a step, for descriptors and product embedding."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agpis.bundle import Threshold
+from agpis.bundle import Qualified, Threshold
 from agpis.errors import OutputError, TrainingError
 from agpis.export import Contents, compare, export_bundle, export_graph, restate, store_half
 from agpis.inputs import Text, train_tokenizer
@@ -165,8 +165,14 @@ def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     thresholds = {**DEFAULT_THRESHOLDS, "primary": Threshold(value=0.7, data="a test")}
     bundle = restate(
-        folder, thresholds=thresholds, calibration={"a": 1}, metrics={"auc": 0.9}, files={"MODEL_CARD.md": "weak"}
+        folder,
+        thresholds=thresholds,
+        calibration={"a": 1},
+        qualified=Qualified(temperature=2.0, shift=0.5, data="a test"),
+        metrics={"auc": 0.9},
+        files={"MODEL_CARD.md": "weak"},
     )
+    assert bundle.manifest.qualified.temperature == 2.0
     assert bundle.thresholds["primary"] == 0.7
     assert bundle.calibration == {"a": 1}
     assert bundle.manifest.metrics == {"auc": 0.9}

@@ -213,7 +213,7 @@ def test_score_equals_forward(cross: tuple[int, ...]) -> None:
     ids = torch.tensor([[5, 6, 7, 1]])
     with torch.inference_mode():
         slow, _ = model(tokens, mask, ids.expand(4, -1), torch.full((4,), 3))
-        fast = model.score(model.encode(tokens, mask), mask, ids)
+        fast = model.score(tokens, model.encode(tokens, mask), mask, ids)
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
     assert (slow[0] - slow[1]).abs().max() > 0.01  # else the comparison says nothing
 

@@ -348,7 +348,7 @@ def test_muisc_learns_and_its_prior_is_shifted(tmp_path: Path) -> None:
     with torch.inference_mode():
         held = torch.from_numpy(tokens[:64]).float()
         mask = torch.ones(64, 3)
-        found = trained.score(trained.encode(held, mask), mask, ids).argmax(1)
+        found = trained.score(held, trained.encode(held, mask), mask, ids).argmax(1)
     assert (found.numpy() == labels[:64]).mean() > 0.95
 
 

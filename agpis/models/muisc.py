@@ -97,6 +97,9 @@ class MuiscConfig:
     """Set when the tokens come from our image graphs: `Compare` is then used."""
     pool: int | None = None
     """Side to which a grid is averaged before the encoder (starter: 7 to 4), for speed."""
+    hide: float = 0.0
+    """Share of training sequences whose learned columns and product embeddings are hidden: the model then leans on
+    comparison and on what stage 1 knows, which carries over to other shops better than looks do."""
 
     def __post_init__(self) -> None:
         for heads in (self.encoder_heads, self.decoder_heads):
@@ -210,6 +213,11 @@ class Compare(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """tokens (S, K, P, D), mask (S, K) -> additions: grid tokens (S, K, P-1, W), knowledge tokens (S, K, W)."""
+        match, facts = self.facts(tokens, mask)
+        return self.grid(match), self.image(facts)
+
+    def facts(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Best match of each place in each image (S, K, P-1, K); of each image with each: (S, K, 5K)."""
         layout = self.layout
         s, k, p = tokens.shape[0], tokens.shape[1], layout.side * layout.side
         start = layout.learned
@@ -226,8 +234,38 @@ class Compare(nn.Module):
         mean = match.mean(2)
         high = (match > 0.8).to(tokens.dtype).mean(2)  # share of places found again almost unchanged
         back = mean.transpose(1, 2) * others  # how much of the other is found here: tells a crop from its whole
-        features = torch.cat([mean, high, back, cosine, distance], dim=-1)  # (S, K, 5K)
-        return self.grid(match), self.image(features)
+        return match, torch.cat([mean, high, back, cosine, distance], dim=-1)
+
+
+class Shortcut(nn.Module):
+    """Class logits straight from what stage 1 knows: the strongest rule of any image, the primary's, the best matches.
+
+    A few thousand simulated sequences do not teach the decoder to pass these on, and they are what carries over to
+    shops that it never saw.
+    """
+
+    def __init__(self, layout: TokenLayout, k: int, classes: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.layout, self.k = layout, k
+        facts = 3 * layout.knowledge + 10 + 1
+        self.norm = nn.LayerNorm(facts)
+        self.direct = nn.Linear(facts, classes)
+        self.expand, self.project = nn.Linear(facts, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, tokens: Tensor, mask: Tensor, pairs: Tensor) -> Tensor:
+        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 5K) of `Compare.facts` -> (S, C)."""
+        layout, k = self.layout, self.k
+        known = tokens[:, :, layout.side * layout.side, : layout.knowledge]
+        low = known.masked_fill(mask[..., None] < 0.5, -3.0)  # the lowest logit that tokens hold
+        present = mask[:, :, None] * mask[:, None, :]
+        apart = present * (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) > 0.5  # (S, K, K)
+        each = pairs.view(*pairs.shape[:2], 5, k).transpose(2, 3)  # (S, K, K, 5)
+        most = each.masked_fill(~apart[..., None], -1.0).amax((1, 2))
+        least = each.masked_fill(~apart[..., None], 4.0).amin((1, 2))
+        rest = low[:, 1:].amax(1) if k > 1 else low[:, 0]
+        facts = torch.cat([low.amax(1), known[:, 0], rest, most, least, mask.mean(1, keepdim=True)], dim=-1)
+        facts = self.norm(facts)
+        return self.direct(facts) + self.project(F.gelu(self.expand(facts)))  # type: ignore[no-any-return]
 
 
 class Muisc(nn.Module):
@@ -242,8 +280,9 @@ class Muisc(nn.Module):
             self.compare: Compare | None = Compare(config.layout, config.k, config.width)
             # The knowledge token's columns mean something else than the grid's.
             self.know: nn.Linear | None = nn.Linear(config.token_width, config.width)
+            self.shortcut: Shortcut | None = Shortcut(config.layout, config.k, config.classes)
         else:
-            self.compare, self.know = None, None
+            self.compare, self.know, self.shortcut = None, None, None
         self.image_positions = nn.Parameter(torch.zeros(config.k * config.memory_tokens, config.width))
         self.encoder = nn.ModuleList(
             EncoderBlock(config.width, config.encoder_heads, config.encoder_mlp, config.encoder_epsilon, config.dropout)
@@ -288,6 +327,12 @@ class Muisc(nn.Module):
         else:
             grid, known = tokens[:, :, : layout.side * layout.side], tokens[:, :, layout.side * layout.side]
             match, facts = self.compare(tokens, mask)
+            if self.training and self.config.hide > 0:
+                shown = (torch.rand(len(tokens), 1, 1, 1, device=tokens.device) >= self.config.hide).to(tokens.dtype)
+                grid = torch.cat([grid[..., : layout.learned] * shown, grid[..., layout.learned :]], dim=-1)
+                known = torch.cat(
+                    [known[..., : layout.knowledge], known[..., layout.knowledge :] * shown[:, 0]], dim=-1
+                )
             if self.config.pool is not None:
                 pooling: Tensor = self.pooling  # type: ignore[assignment]
                 grid, match = pooling @ grid, pooling @ match  # (S, K, pool * pool, ...)
@@ -303,6 +348,12 @@ class Muisc(nn.Module):
     def memory_mask(self, mask: Tensor) -> Tensor:
         """Image mask (S, K) to a bool mask over the memory, (S, 1, 1, K * memory_tokens)."""
         return mask.repeat_interleave(self.config.memory_tokens, dim=1)[:, None, None, :] > 0.5
+
+    def known(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Class logits (S, C) straight from stage 1; zeros where the tokens carry none."""
+        if self.compare is None or self.shortcut is None:
+            return tokens.new_zeros((tokens.shape[0], self.config.classes))
+        return self.shortcut(tokens, mask, self.compare.facts(tokens, mask)[1])  # type: ignore[no-any-return]
 
     # decoder
 
@@ -335,10 +386,10 @@ class Muisc(nn.Module):
         memory = self.encode(tokens, mask)
         hidden = self.decode(ids, memory, self.memory_mask(mask))
         at_separator = hidden[torch.arange(len(ids), device=ids.device), separator]
-        return self.class_head(at_separator), self.lm_logits(hidden)
+        return self.class_head(at_separator) + self.known(tokens, mask), self.lm_logits(hidden)
 
-    def score(self, memory: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
-        """Class logits (S, C) of S sequences under ONE title (1, T) that ends with the separator.
+    def score(self, tokens: Tensor, memory: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+        """Class logits (S, C) of S sequences and their memory under ONE title (1, T) that ends with the separator.
 
         Equal to `forward`, but what sees no image is computed once for all sequences, and in the last block the
         separator alone.
@@ -355,7 +406,8 @@ class Muisc(nn.Module):
             if index == first:
                 x = x.expand(memory.shape[0], -1, -1)
             x = block.look(x, memory, seen)
-        return self.class_head(self.final_norm(x)[:, -1])  # type: ignore[no-any-return]
+        logits: Tensor = self.class_head(self.final_norm(x)[:, -1]) + self.known(tokens, mask)
+        return logits
 
     def step(self, ids: Tensor, memory: Tensor, memory_mask: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """One greedy step with a key-value cache.
