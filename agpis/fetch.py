@@ -242,7 +242,7 @@ class Fetcher:
             return self._client
 
 
-class _Again(Exception):  # noqa: N818 - a signal between two methods, not an error for users
+class _Again(Exception):
     """This attempt failed in a way that another may not; `wait` is what Retry-After asked for, seconds."""
 
     def __init__(self, code: str, message: str, wait: float | None = None) -> None:
