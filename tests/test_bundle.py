@@ -10,12 +10,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
 
 from agpis.bundle import open_bundle, sha256
 from agpis.errors import BundleError
+from agpis.images import Size
+from agpis.rulebook import load_rulebook
 
 
 @pytest.fixture
@@ -230,6 +233,16 @@ def test_feedback_is_the_greedy_text_without_cache(tiny_bundle: Path) -> None:
     assert bundle.feedback(tokens, "square box blue") == bundle.text.words(written)
 
 
+def test_calibration_tempers_and_shifts(copy: Path) -> None:
+    plain = open_bundle(copy)
+    tokens = plain.image(pixels(3, plain.size.width)).tokens[None]
+    before = plain.sequence(tokens, "lamp")[0].astype(np.float64)
+    edit(copy, lambda m: m.update(qualified={"temperature": 2.0, "shift": 1.0, "data": "a test"}))
+    after = open_bundle(copy).sequence(tokens, "lamp")[0]
+    expected = np.sqrt(before) * np.where(np.arange(len(before)) == 0, np.e, 1.0)
+    np.testing.assert_allclose(after, expected / expected.sum(), atol=1e-5)
+
+
 def test_bundle_travels_to_workers(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle, threads=1)
     again = pickle.loads(pickle.dumps(bundle))
@@ -248,3 +261,42 @@ def test_contents(tiny_bundle: Path) -> None:
     assert bundle.single_rules == bundle.rulebook.single_rules
     assert set(bundle.thresholds) == {"primary", "noncompliant", "duplicate", "qualified"}
     assert bundle.thresholds["qualified"] == 0.3
+
+
+# the starter in the package
+
+
+def test_starter_is_sound_small_and_honest() -> None:
+    bundle = open_bundle()
+    assert sum(path.stat().st_size for path in bundle.folder.iterdir()) <= 25 * 1024 * 1024
+    assert bundle.name == "starter"
+    assert bundle.size == Size(width=224, height=224)
+    sources = {"magento", "oxid", "kickstart", "grandnode", "saleor", "smartstore", "spree", "clothing", "grocery"}
+    assert set(bundle.manifest.training["sources"]) == sources
+    for name in ("primary", "noncompliant"):
+        assert "left out" in bundle.manifest.thresholds[name].data
+    card = (bundle.folder / "MODEL_CARD.md").read_text("utf-8")
+    for name in sources:
+        assert f"`{name}`" in card
+    assert f"{bundle.manifest.metrics['together']['sequence AUC'][0]:.3f}" in card
+
+
+def test_starter_serves_the_default_rulebook() -> None:
+    bundle, rulebook = open_bundle(), load_rulebook("default")
+    assert bundle.classes == rulebook.classes
+    assert bundle.single_rules == rulebook.single_rules
+
+
+def test_starter_finds_a_banner_and_a_copy() -> None:
+    """A sanity check, not a measure: a drawn shoe-like shape, a banner over it, its mirrored crop."""
+    bundle = open_bundle()
+    plain = np.full((224, 224, 3), 255, np.uint8)
+    cv2.ellipse(plain, (112, 112), (70, 45), 20, 0, 360, (90, 60, 40), -1)
+    cv2.line(plain, (70, 100), (150, 130), (220, 200, 180), 6)
+    banner = plain.copy()
+    cv2.rectangle(banner, (0, 0), (224, 46), (220, 20, 30), -1)
+    cv2.putText(banner, "SALE -50%", (20, 34), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 3)
+    out = bundle.image(np.stack([plain, banner]))
+    assert out.p_noncompliant[1] > out.p_noncompliant[0] + 0.2
+    assert bundle.single_rules[int(out.rules[1].argmax())] in ("banner", "badge", "screenshot", "collage")
+    assert out.p_primary[0] > out.p_primary[1]
