@@ -147,7 +147,7 @@ def generate(
     feedback: Annotated[
         Literal["never", "rejected", "always"],
         typer.Option("--feedback", help="Decode the model's feedback text: never, rejected or always."),
-    ] = "rejected",
+    ] = "never",
     seed: Annotated[int, typer.Option("--seed", help="Seed of --search random.")] = 0,
     source_format: Annotated[
         str | None, typer.Option("--source-format", help="Format of the catalogue. [default: guessed from its content]")

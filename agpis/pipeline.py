@@ -37,7 +37,7 @@ BATCH = 32
 """Images per call of the image graph, filled from several products."""
 SEQUENCES = 64
 """Sequences per call of the sequence graph."""
-STRANGER = 0.8
+STRANGER = 0.97
 """Images this likely to show another product are removed; the others' doubt lowers the sequences they are in."""
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
@@ -61,8 +61,9 @@ class Settings:
     """`random`: the paper's target sequence, primary and K-1 at random; `best`: highest p_qualified found."""
     matcher: Literal["dense", "edgeboxes"] = "dense"
     """How duplicates are found: on the image graph's own patches, or with EdgeBoxes as in the paper."""
-    feedback: Literal["never", "rejected", "always"] = "rejected"
-    """When the feedback text is decoded: for no sequence, for those below the threshold, or for every one."""
+    feedback: Literal["never", "rejected", "always"] = "never"
+    """When the feedback text is decoded: for no sequence, for those below the threshold, or for every one. The
+    starter's decoder names the right rule too seldom to be shown unasked; see its model card."""
     seed: int = 0
     """Of the random sequences; combined with the sku, so that a product's draw does not depend on its neighbours."""
     thumbnails: int = 0

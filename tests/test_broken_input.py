@@ -150,7 +150,8 @@ def test_every_broken_image_has_its_code_and_every_product_is_there_once(tiny_bu
 
 
 def documented() -> set[str]:
-    return set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.MULTILINE))
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("errors.md", "catalogues.md"))
+    return set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
 
 
 def test_every_code_of_these_tests_is_documented() -> None:
