@@ -37,7 +37,7 @@ BATCH = 32
 """Images per call of the image graph, filled from several products."""
 SEQUENCES = 64
 """Sequences per call of the sequence graph."""
-STRANGER = 0.97
+STRANGER = 0.9
 """Images this likely to show another product are removed; the others' doubt lowers the sequences they are in."""
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
