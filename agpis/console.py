@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from agpis import catalogue
 from agpis.data import Decision
@@ -44,13 +46,24 @@ STATUS_TEXT = {
 }
 
 
+class _Bar(Progress):
+    """A progress bar with a line of counters under it."""
+
+    counters = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.counters:
+            yield Text(self.counters, style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class RunDisplay:
     """Context manager; `update` is the engine's progress callback, `close` prints the summary."""
 
     def __init__(self, source: str, options: Options) -> None:
         self._source = source
         self._options = options
-        self._progress = Progress(
+        self._progress = _Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -67,6 +80,7 @@ class RunDisplay:
         self._fresh = 0
         self._resumed = 0
         self._statuses: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
 
     def __enter__(self) -> RunDisplay:
         self._progress.__enter__()
@@ -100,12 +114,13 @@ class RunDisplay:
         else:
             self._fresh += 1
             self._statuses[decision.status] += 1
+            self._reasons.update(c.reason for c in decision.candidates if c.outcome == "removed")
         rate = self._fresh / max(time.perf_counter() - self._start, 1e-9)
-        counts = "  ".join(f"{name} {count}" for name, count in self._statuses.most_common())
+        said = [f"{name} {count}" for name, count in self._statuses.most_common()]
+        gone = [f"{name} {count}" for name, count in self._reasons.most_common(6)]
+        self._progress.counters = "  ".join(said) + (f"   removed images: {'  '.join(gone)}" if gone else "")
         if self._task is not None:
-            self._progress.update(
-                self._task, completed=self._resumed + self._fresh, rate=f"{rate:.1f} products/s  {counts}"
-            )
+            self._progress.update(self._task, completed=self._resumed + self._fresh, rate=f"{rate:.1f} products/s")
 
     def close(self, summary: Summary, *, explain: bool = False) -> None:
         """Print how it ended."""
