@@ -286,7 +286,7 @@ def _print_lines(lines: Iterable[dict[str, Any]], out: str) -> None:
             failed += "error" in line
             write(json.dumps(line, ensure_ascii=False) + "\n")
     if failed:
-        sys.stderr.write(f"agpis: {failed} lines could not be answered; see their `error`.\n")
+        sys.stderr.write(f"agpis: {failed} line{'s' * (failed != 1)} could not be answered; see `error` there.\n")
         raise typer.Exit(FAILED)
 
 

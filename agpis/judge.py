@@ -136,7 +136,8 @@ def _answered(
                     yield _refused(line, names)
                 elif not ok or outputs is None:
                     bad = next(shot for shot in row if shot.pixels is None)
-                    yield _refused(line, ImageError(bad.code, f"{bad.image.uri}: {bad.findings[0].message}"))
+                    said, name = bad.findings[0].message, bad.image.uri
+                    yield _refused(line, ImageError(bad.code, said if name in said else f"{name}: {said}"))
                 else:
                     part = _part(outputs, position, position + len(row))
                     position += len(row)
