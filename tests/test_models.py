@@ -25,7 +25,7 @@ from agpis.models.muisc import (
     losses,
     pooling_matrix,
 )
-from agpis.models.single import ImageConfig, ImageModel, primary_loss
+from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import EfficientNetLite0, TinyTower, grid_side
 
 PARITY = Path(__file__).parent / "data" / "muisc-parity"
@@ -140,16 +140,6 @@ def test_image_model_knows_no_other_image_of_the_batch() -> None:
         together, alone = model(pixels), model(pixels[1:2])
     for name, value in together.items():
         torch.testing.assert_close(value[1:2], alone[name], atol=1e-5, rtol=1e-5)
-
-
-def test_primary_loss_wants_the_chosen_above_its_own_candidates() -> None:
-    group, chosen = torch.tensor([0, 0, 1, 1]), torch.tensor([True, False, True, False])
-    right = primary_loss(torch.tensor([3.0, -3.0, 3.0, -3.0]), group, chosen)
-    wrong = primary_loss(torch.tensor([-3.0, 3.0, 3.0, -3.0]), group, chosen)
-    assert right < 0.2 < 1.0 < wrong
-    # without a second candidate only the binary half is left
-    alone = primary_loss(torch.tensor([2.0]), torch.tensor([0]), torch.tensor([True]))
-    assert float(alone) == pytest.approx(np.log1p(np.exp(-2.0)), abs=1e-6)
 
 
 # MUIsC

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agpis.models.muisc import TokenLayout
+from agpis.models.comparison import TokenLayout
 from agpis.models.towers import Tower
 
 VIEWS = ("front", "back", "side", "top", "bottom", "detail", "pack", "lifestyle", "multi")
@@ -132,23 +132,3 @@ class ImageModel(nn.Module):
             "evidence": places[:, -1],
             "embedding": embedding,
         }
-
-
-def primary_loss(logits: Tensor, group: Tensor, chosen: Tensor) -> Tensor:
-    """Eq. (1): among a product's candidates the approved primary is the likeliest.
-
-    Args:
-        logits: (N,) of all candidates of a batch.
-        group: int64 (N,) the product each belongs to.
-        chosen: bool (N,) True for an approved primary.
-
-    The paper trains p^primary as a binary classifier of single images (it is thresholded later), which the binary
-    cross-entropy does; the softmax over a product's own candidates adds what only the comparison tells.
-    """
-    binary = F.binary_cross_entropy_with_logits(logits, chosen.float())
-    same = group[:, None] == group[None]  # (N, N)
-    total = torch.logsumexp(logits[None].masked_fill(~same, float("-inf")), dim=1)
-    several = chosen & (same.sum(1) > 1)
-    if not bool(several.any()):
-        return binary
-    return binary + (total - logits)[several].mean()
