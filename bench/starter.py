@@ -6,7 +6,7 @@
 
 Each bundle is measured on the sources named behind it. Violations are drawn in `Style.test()`: other fonts, phrases,
 emblems and strengths than in training. Intervals are bootstrapped over products. With --out, thresholds are chosen on
-all left-out sources together and written with the figures, for `python -m agpis.train starter --figures`.
+all left-out sources together and written with the figures, for `python -m agpis.recipe starter --figures`.
 About 4 minutes a source on two cores.
 """
 

@@ -21,7 +21,7 @@ from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TinyTower
 from agpis.rulebook import load_rulebook
-from agpis.train import DEFAULT_THRESHOLDS
+from agpis.recipe import DEFAULT_THRESHOLDS
 
 FREE = torch.export.Dim.DYNAMIC
 

@@ -15,11 +15,10 @@ from safetensors.torch import load_file
 
 from agpis.errors import TrainingError
 from agpis.models.authors import load_authors
+from agpis.models.comparison import Compare, TokenLayout
 from agpis.models.muisc import (
-    Compare,
     Muisc,
     MuiscConfig,
-    TokenLayout,
     causal_mask,
     collate,
     losses,
@@ -253,7 +252,7 @@ def test_pooling_is_adaptive_average_pooling() -> None:
 
 
 def test_compare_finds_the_copy() -> None:
-    compare = Compare(LAYOUT, 3, 4)
+    compare = Compare(3, 4, LAYOUT)
     tokens, mask = small_inputs(1)
     start, end = LAYOUT.learned, LAYOUT.learned + LAYOUT.descriptor
     tokens[..., start:end] = F.normalize(tokens[..., start:end], dim=-1)
@@ -263,8 +262,8 @@ def test_compare_finds_the_copy() -> None:
         compare.grid.weight[0, 2] = 1.0  # column 0 of the output: the match with image 2
         compare.grid.weight[1, 1] = 1.0
         compare.grid.bias.zero_()
-        grid, _ = compare(tokens, mask)
-        alone, _ = compare(tokens, torch.tensor([[1.0, 1.0, 0.0]]))
+        grid, _, _ = compare(tokens, mask)
+        alone, _, _ = compare(tokens, torch.tensor([[1.0, 1.0, 0.0]]))
     torch.testing.assert_close(grid[0, 0, :, 0], torch.ones(4))
     assert float(grid[0, 0, :, 1].max()) < 0.99
     assert float(grid[0, 2, :, 0].abs().max()) == 0.0  # nothing is compared with itself
@@ -296,7 +295,7 @@ def test_causal_mask() -> None:
         ({"cross_attention": ()}, r"names at least one of the blocks 0 to 2"),
         ({"cross_attention": (3,)}, r"cross_attention is \(3,\)"),
         ({"tokens": 7}, "layout gives tokens of 5 x 16, the config says 7 x 16"),
-        ({"layout": None}, "pool needs a layout"),
+        ({"layout": None, "tokens": 7}, "pool is 1; it needs a square grid"),
     ],
 )
 def test_contradictions_are_refused(change: dict[str, object], message: str) -> None:

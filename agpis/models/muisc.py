@@ -6,10 +6,12 @@ Notable:
 - decoder (3.4.2): GPT-2 blocks (pre-norm) over title, separator and feedback in one causal sequence; cross-attention
   to the images only in chosen blocks (the authors use the last of three)
 - class head on the hidden state of the separator; LM head tied to the word embedding, on the feedback alone (3.4.3)
-- where our tokens carry descriptors (`TokenLayout`), `Compare` tells every token how well it is found again in the
-  other images, because a few hundred products are too few to learn comparison from. Off in the paper's form.
+- options beyond the paper, off by default: computed comparison of the images (comparison.py); the title predicted
+  too, an LM head of its own (the authors' later notes; the category before the title is `agpis.inputs.Text`'s)
+- defined for less than everything: fewer images than K are masked, an empty title leaves the separator alone
 
-Image towers live in towers.py; this model starts from their tokens, so that a frozen tower can be cached.
+Backbones live in backbones.py; `Muisc` starts from their tokens, so that a frozen one can be cached, and
+`SequenceModel` joins the two.
 """
 
 import math
@@ -21,32 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agpis.errors import TrainingError
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLayout:
-    """What the columns of our image graphs' tokens (P, D) mean: side * side grid tokens, then one knowledge token."""
-
-    side: int = 7
-    """Side of the grid."""
-    learned: int = 61
-    """Columns of a grid token: projected features ..."""
-    descriptor: int = 64
-    """... then the L2-normalised descriptor of the place ..."""
-    colour: int = 3
-    """... then its mean colour."""
-    knowledge: int = 30
-    """Columns of the knowledge token: logits of stage 1, then the product embedding (L2-normalised) to the end."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of an image, P."""
-        return self.side * self.side + 1
-
-    @property
-    def width(self) -> int:
-        """Columns, D."""
-        return self.learned + self.descriptor + self.colour
+from agpis.models.backbones import Backbone
+from agpis.models.comparison import Compare, Shortcut, TokenLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +71,16 @@ class MuiscConfig:
     """Weight of the class loss, eq. (4)."""
     predict_title: bool = False
     """Also predict the title's tokens (the authors' later notes)."""
+    tied: bool = True
+    """LM head tied to the word embedding; False: one of its own, from scratch (the authors' later notes)."""
+    class_token: bool = False
+    """The first token of an image stands for the whole (ViT)."""
+    compare: bool = False
+    """Add computed comparison of the images (comparison.py), which wins the pair rules. Always on with a layout."""
     layout: TokenLayout | None = None
-    """Set when the tokens come from our image graphs: `Compare` is then used."""
+    """Set when the tokens come from our image graphs, which carry descriptors and what stage 1 knows."""
     pool: int | None = None
-    """Side to which a grid is averaged before the encoder (starter: 7 to 4), for speed."""
+    """Side to which a square grid is averaged before the encoder (starter: 7 to 4), for speed."""
     hide: float = 0.0
     """Share of training sequences whose learned columns and product embeddings are hidden: the model then leans on
     comparison and on what stage 1 knows, which carries over to other shops better than looks do."""
@@ -117,15 +101,31 @@ class MuiscConfig:
                 f"layout gives tokens of {self.layout.tokens} x {self.layout.width}, the config says "
                 f"{self.tokens} x {self.token_width}.",
             )
-        if self.pool is not None and self.layout is None:
-            raise TrainingError("bad_config", "pool needs a layout: only our grids are known to be square.")
+        if self.pool is not None and (self.side**2 != self.grid or not 1 <= self.pool <= self.side):
+            raise TrainingError(
+                "bad_config",
+                f"pool is {self.pool}; it needs a square grid of at least that side, found {self.grid} tokens.",
+            )
+
+    @property
+    def extra(self) -> int:
+        """Tokens of an image that are not places of a grid: class token, knowledge token."""
+        return int(self.layout is not None or self.class_token)
+
+    @property
+    def grid(self) -> int:
+        """Grid tokens of an image."""
+        return self.tokens - self.extra
+
+    @property
+    def side(self) -> int:
+        """Side of the grid, where it is square."""
+        return math.isqrt(self.grid)
 
     @property
     def memory_tokens(self) -> int:
         """Tokens per image that the decoder sees."""
-        if self.layout is None or self.pool is None:
-            return self.tokens
-        return self.pool * self.pool + 1
+        return self.tokens if self.pool is None else self.pool * self.pool + self.extra
 
 
 class Attention(nn.Module):
@@ -197,77 +197,6 @@ class DecoderBlock(nn.Module):
         return x + self.drop(self.project(y))  # type: ignore[no-any-return]
 
 
-class Compare(nn.Module):
-    """Tells each token of our image graphs what the other images of the sequence hold of it.
-
-    A grid token gets, for every image j, the best cosine of its descriptor among j's descriptors; the knowledge token
-    gets the mean and spread of those, the cosine of the product embeddings, and the distance of the mean colours.
-    An absent image, and the token's own, give 0.
-    """
-
-    def __init__(self, layout: TokenLayout, k: int, width: int) -> None:
-        super().__init__()
-        self.layout = layout
-        self.grid = nn.Linear(k, width)
-        self.image = nn.Linear(5 * k, width)
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens (S, K, P, D), mask (S, K) -> additions: grid tokens (S, K, P-1, W), knowledge tokens (S, K, W)."""
-        match, facts = self.facts(tokens, mask)
-        return self.grid(match), self.image(facts)
-
-    def facts(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Best match of each place in each image (S, K, P-1, K); of each image with each: (S, K, 5K)."""
-        layout = self.layout
-        s, k, p = tokens.shape[0], tokens.shape[1], layout.side * layout.side
-        start = layout.learned
-        grid = tokens[:, :, :p]
-        flat = grid[..., start : start + layout.descriptor].flatten(1, 2)  # (S, K*P, E)
-        match = flat @ flat.transpose(1, 2)  # (S, K*P, K*P)
-        match = match.view(s, k * p, k, p).amax(-1).view(s, k, p, k)
-        others = (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) * mask[:, None, :]  # (S, K, K)
-        match = match * others[:, :, None, :]
-        embedding = tokens[:, :, p, layout.knowledge :]
-        cosine = (embedding @ embedding.transpose(1, 2)) * others
-        colour = grid[..., start + layout.descriptor :].mean(2)  # (S, K, 3)
-        distance = (colour[:, :, None] - colour[:, None]).abs().sum(-1) * others
-        mean = match.mean(2)
-        high = (match > 0.8).to(tokens.dtype).mean(2)  # share of places found again almost unchanged
-        back = mean.transpose(1, 2) * others  # how much of the other is found here: tells a crop from its whole
-        return match, torch.cat([mean, high, back, cosine, distance], dim=-1)
-
-
-class Shortcut(nn.Module):
-    """Class logits straight from what stage 1 knows: the strongest rule of any image, the primary's, the best matches.
-
-    A few thousand simulated sequences do not teach the decoder to pass these on, and they are what carries over to
-    shops that it never saw.
-    """
-
-    def __init__(self, layout: TokenLayout, k: int, classes: int, hidden: int = 64) -> None:
-        super().__init__()
-        self.layout, self.k = layout, k
-        facts = 3 * layout.knowledge + 10 + 1
-        self.norm = nn.LayerNorm(facts)
-        self.direct = nn.Linear(facts, classes)
-        self.expand, self.project = nn.Linear(facts, hidden), nn.Linear(hidden, classes)
-
-    def forward(self, tokens: Tensor, mask: Tensor, pairs: Tensor) -> Tensor:
-        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 5K) of `Compare.facts` -> (S, C)."""
-        layout, k = self.layout, self.k
-        known = tokens[:, :, layout.side * layout.side, : layout.knowledge]
-        low = known.masked_fill(mask[..., None] < 0.5, -3.0)  # the lowest logit that tokens hold
-        present = mask[:, :, None] * mask[:, None, :]
-        apart = present * (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) > 0.5  # (S, K, K)
-        each = pairs.view(*pairs.shape[:2], 5, k).transpose(2, 3)  # (S, K, K, 5)
-        most = each.masked_fill(~apart[..., None], -1.0).amax((1, 2))
-        least = each.masked_fill(~apart[..., None], 4.0).amin((1, 2))
-        rest = low[:, 1:].amax(1) if k > 1 else low[:, 0]
-        facts = torch.cat([low.amax(1), known[:, 0], rest, most, least, mask.mean(1, keepdim=True)], dim=-1)
-        facts = self.norm(facts)
-        return self.direct(facts) + self.project(F.gelu(self.expand(facts)))  # type: ignore[no-any-return]
-
-
 class Muisc(nn.Module):
     """Tokens of K images and a text in, class logits and next-token logits out."""
 
@@ -276,13 +205,11 @@ class Muisc(nn.Module):
         self.config = config
         same = config.layout is None and config.token_width == config.width
         self.project = nn.Identity() if same else nn.Linear(config.token_width, config.width)
-        if config.layout is not None:
-            self.compare: Compare | None = Compare(config.layout, config.k, config.width)
-            # The knowledge token's columns mean something else than the grid's.
-            self.know: nn.Linear | None = nn.Linear(config.token_width, config.width)
-            self.shortcut: Shortcut | None = Shortcut(config.layout, config.k, config.classes)
-        else:
-            self.compare, self.know, self.shortcut = None, None, None
+        comparing = config.compare or config.layout is not None
+        self.compare = Compare(config.k, config.width, config.layout, config.class_token) if comparing else None
+        self.shortcut = Shortcut(config.k, config.classes, config.layout) if comparing else None
+        # The knowledge token's columns mean something else than the grid's.
+        self.know = nn.Linear(config.token_width, config.width) if config.layout is not None else None
         self.image_positions = nn.Parameter(torch.zeros(config.k * config.memory_tokens, config.width))
         self.encoder = nn.ModuleList(
             EncoderBlock(config.width, config.encoder_heads, config.encoder_mlp, config.encoder_epsilon, config.dropout)
@@ -303,9 +230,10 @@ class Muisc(nn.Module):
         )
         self.final_norm = nn.LayerNorm(config.width, config.decoder_epsilon)
         self.class_head = nn.Linear(config.width, config.classes)
+        self.lm_head = None if config.tied else nn.Linear(config.width, config.vocabulary, bias=False)
         self.drop = nn.Dropout(config.dropout)
-        if config.layout is not None and config.pool is not None:
-            self.register_buffer("pooling", pooling_matrix(config.layout.side, config.pool), persistent=False)
+        if config.pool is not None:
+            self.register_buffer("pooling", pooling_matrix(config.side, config.pool), persistent=False)
         self.apply(_initialise)
         nn.init.normal_(self.image_positions, std=0.02)
 
@@ -321,22 +249,33 @@ class Muisc(nn.Module):
         Returns:
             float (S, K * memory_tokens, width).
         """
-        layout = self.config.layout
-        if layout is None or self.compare is None or self.know is None:
-            x = self.project(tokens)
-        else:
-            grid, known = tokens[:, :, : layout.side * layout.side], tokens[:, :, layout.side * layout.side]
-            match, facts = self.compare(tokens, mask)
-            if self.training and self.config.hide > 0:
-                shown = (torch.rand(len(tokens), 1, 1, 1, device=tokens.device) >= self.config.hide).to(tokens.dtype)
+        config, layout = self.config, self.config.layout
+        if layout is not None:
+            p = layout.side * layout.side
+            grid, whole = tokens[:, :, :p], tokens[:, :, p:]
+            if self.training and config.hide > 0:
+                shown = (torch.rand(len(tokens), 1, 1, 1, device=tokens.device) >= config.hide).to(tokens.dtype)
                 grid = torch.cat([grid[..., : layout.learned] * shown, grid[..., layout.learned :]], dim=-1)
-                known = torch.cat(
-                    [known[..., : layout.knowledge], known[..., layout.knowledge :] * shown[:, 0]], dim=-1
-                )
-            if self.config.pool is not None:
-                pooling: Tensor = self.pooling  # type: ignore[assignment]
-                grid, match = pooling @ grid, pooling @ match  # (S, K, pool * pool, ...)
-            x = torch.cat([self.project(grid) + match, (self.know(known) + facts)[:, :, None]], dim=2)
+                whole = torch.cat([whole[..., : layout.knowledge], whole[..., layout.knowledge :] * shown], dim=-1)
+        else:
+            grid, whole = tokens[:, :, config.extra :], tokens[:, :, : config.extra]
+        match = facts = None
+        if self.compare is not None:
+            match, facts, _ = self.compare(tokens, mask)
+        if config.pool is not None:
+            pooling: Tensor = self.pooling  # type: ignore[assignment]
+            grid = pooling @ grid  # (S, K, pool * pool, ...)
+            match = pooling @ match if match is not None else None
+        x = self.project(grid)
+        if match is not None:
+            x = x + match
+        if config.extra:
+            y = self.project(whole) if self.know is None else self.know(whole)
+            if facts is not None:
+                y = y + facts[:, :, None]
+            x = torch.cat([x, y] if layout is not None else [y, x], dim=2)
+        elif facts is not None:
+            x = x + facts[:, :, None]
         x = x.flatten(1, 2) + self.image_positions  # (S, K * M, W)
         x = self.drop(x)
         seen = self.memory_mask(mask)
@@ -350,7 +289,7 @@ class Muisc(nn.Module):
         return mask.repeat_interleave(self.config.memory_tokens, dim=1)[:, None, None, :] > 0.5
 
     def known(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Class logits (S, C) straight from stage 1; zeros where the tokens carry none."""
+        """Class logits (S, C) straight from comparison and stage 1; zeros where the model has no such path."""
         if self.compare is None or self.shortcut is None:
             return tokens.new_zeros((tokens.shape[0], self.config.classes))
         return self.shortcut(tokens, mask, self.compare.facts(tokens, mask)[1])  # type: ignore[no-any-return]
@@ -373,20 +312,27 @@ class Muisc(nn.Module):
         return self.final_norm(x)  # type: ignore[no-any-return]
 
     def lm_logits(self, hidden: Tensor) -> Tensor:
-        """Next-token logits; tied to the word embedding."""
+        """Next-token logits."""
+        if self.lm_head is not None:
+            return self.lm_head(hidden)  # type: ignore[no-any-return]
         return hidden @ self.words.weight.T
 
-    def forward(self, tokens: Tensor, mask: Tensor, ids: Tensor, separator: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, mask: Tensor, ids: Tensor, separator: Tensor, wanted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Class logits (S, C) and LM logits (S, T, V).
 
         Args:
             ids: int64 (S, T) title, separator, feedback, end, padding.
             separator: int64 (S,) index of the separator in each row of `ids`.
+            wanted: bool (S, T), True at the tokens to be predicted: LM logits (N, V) of these alone are then given, in
+                order, which in training is most of the time saved.
         """
         memory = self.encode(tokens, mask)
         hidden = self.decode(ids, memory, self.memory_mask(mask))
         at_separator = hidden[torch.arange(len(ids), device=ids.device), separator]
-        return self.class_head(at_separator) + self.known(tokens, mask), self.lm_logits(hidden)
+        spoken = hidden if wanted is None else hidden[:, :-1][wanted[:, 1:]]
+        return self.class_head(at_separator) + self.known(tokens, mask), self.lm_logits(spoken)
 
     def score(self, tokens: Tensor, memory: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
         """Class logits (S, C) of S sequences and their memory under ONE title (1, T) that ends with the separator.
@@ -432,19 +378,54 @@ class Muisc(nn.Module):
         return self.lm_logits(self.final_norm(x[:, -1])), torch.stack(present)
 
 
+class SequenceModel(nn.Module):
+    """MUIsC with the backbone whose tokens it reads; None where they are cached from a bundle's image graph."""
+
+    def __init__(self, muisc: Muisc, backbone: Backbone | None = None) -> None:
+        super().__init__()
+        self.muisc, self.backbone = muisc, backbone
+
+    def tokens(self, pixels: Tensor, mask: Tensor) -> Tensor:
+        """uint8 (S, K, H, W, 3) -> (S, K, P, D); absent images (mask 0) are not computed and give zeros."""
+        if self.backbone is None:
+            raise TrainingError("bad_config", "this model has no backbone of its own; give it tokens.")
+        present = mask > 0.5
+        found = self.backbone(pixels[present])
+        tokens = found.new_zeros((*present.shape, *found.shape[1:]))
+        tokens[present] = found
+        return tokens
+
+
 def losses(
-    config: MuiscConfig, class_logits: Tensor, lm_logits: Tensor, labels: Tensor, ids: Tensor, targets: Tensor
+    config: MuiscConfig,
+    class_logits: Tensor,
+    lm_logits: Tensor,
+    labels: Tensor,
+    ids: Tensor,
+    targets: Tensor,
+    *,
+    weights: Tensor | None = None,
+    whole: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Total, class and feedback loss, eq. (2) to (4).
 
     Args:
+        lm_logits: (S, T, V), or (N, V) of the wanted tokens alone, see `Muisc.forward`.
         labels: int64 (S,) class indices.
         ids: int64 (S, T) as in `Muisc.forward`.
         targets: bool (S, T), True at the tokens to be predicted (feedback and end; the title too where wanted).
+        weights: (C,) weight of each class; None: all alike.
+        whole: what the sums are divided by: weight of the samples, number of predicted tokens. None: of this batch. A
+            part of a step gives the step's, so that the parts' losses add up to the step's.
     """
-    mcc = F.cross_entropy(class_logits, labels)
     wanted = targets[:, 1:]
-    nlg = F.cross_entropy(lm_logits[:, :-1][wanted], ids[:, 1:][wanted])
+    samples, words = whole or (
+        float(len(labels)) if weights is None else float(weights[labels].sum()),
+        float(wanted.sum()),
+    )
+    spoken = lm_logits[:, :-1][wanted] if lm_logits.ndim == 3 else lm_logits
+    mcc = F.cross_entropy(class_logits, labels, weight=weights, reduction="sum") / max(samples, 1e-12)
+    nlg = F.cross_entropy(spoken, ids[:, 1:][wanted], reduction="sum") / max(words, 1.0)
     return config.lambda_mcc * mcc + config.lambda_nlg * nlg, mcc, nlg
 
 

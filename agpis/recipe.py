@@ -1,6 +1,6 @@
 """Training of the sequence model, and the recipe of a whole starter bundle.
 
-    python -m agpis.train starter --data ../shared/data --leave-out kickstart,oxid --out runs/x
+    python -m agpis.recipe starter --data ../shared/data --leave-out kickstart,oxid --out runs/x
 
 makes a whole starter bundle out of catalogues of approved products (`catalog.jsonl`) and the simulator:
 
@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from agpis.bundle import Bundle, Qualified, Threshold
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
-from agpis.loop import Optim, fit, save_checkpoint
+from agpis.loop import Optim, Part, fit
 from agpis.models.muisc import Muisc, MuiscConfig, collate, losses
 from agpis.models.single import VIEWS, ImageConfig
 from agpis.rulebook import Rulebook, load_rulebook
@@ -61,14 +61,14 @@ def train_muisc(
     tokens, mask = torch.from_numpy(lessons.tokens), torch.from_numpy(lessons.mask)
     labels = torch.from_numpy(lessons.labels)
 
-    def loss(index: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        rows = torch.from_numpy(index)
+    def loss(part: Part) -> dict[str, Tensor]:
+        index, rows = part.index, torch.from_numpy(part.index)
         ids, separator, targets = collate(
             [titles[i] for i in index], [feedbacks[i] for i in index], text.pad, predict_title=config.predict_title
         )
         classes, words = model(tokens[rows].float(), mask[rows], ids, separator)
         total, mcc, nlg = losses(config, classes.float(), words.float(), labels[rows], ids, targets)
-        return {"total": total, "classes": mcc, "feedback": nlg}
+        return {"total": total * part.share, "classes": mcc * part.share, "feedback": nlg * part.share}
 
     rows = fit(model, loss, len(labels), training.optim, seed=seed, name="muisc", progress=progress)
     if training.prior is not None:
@@ -86,7 +86,7 @@ def train_muisc(
 
 @dataclass(frozen=True, slots=True)
 class StarterTraining:
-    """`agpis train starter`: the whole recipe. Defaults are those of the bundle in the package."""
+    """`agpis.recipe starter`: the whole recipe. Defaults are those of the bundle in the package."""
 
     seed: int = 0
     """Of everything drawn: samples, initial weights, order."""
@@ -239,7 +239,7 @@ def train_starter(
         thresholds=thresholds or DEFAULT_THRESHOLDS,
         calibration=calibration or {},
         training={
-            "command": "agpis.train starter",
+            "command": "agpis.recipe starter",
             "sources": list(sources),
             "config": asdict(training),
             "products": len(products),
@@ -268,6 +268,13 @@ def text_of(tokenizer_json: str, training: StarterTraining) -> Text:
         return Text(path, max_title=training.max_title, max_feedback=training.max_feedback, separator=SEPARATOR)
 
 
+def save_checkpoint(folder: Path, model: nn.Module, config: Any) -> None:
+    """weights.safetensors and config.json of one of the recipe's two models."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+
+
 def catalogues(data: Path, leave_out: Iterable[str] = ()) -> tuple[Path, ...]:
     """The catalog.jsonl files under `data`, without the sources left out. Raises TrainingError on an unknown source."""
     found = {path.parent.name: path for path in sorted(data.glob("*/catalog.jsonl"))}
@@ -280,8 +287,8 @@ def catalogues(data: Path, leave_out: Iterable[str] = ()) -> tuple[Path, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m agpis.train starter` trains; `... figures` puts thresholds and figures into a finished bundle."""
-    parser = argparse.ArgumentParser(prog="agpis.train", description=__doc__)
+    """`python -m agpis.recipe starter` trains; `... figures` puts thresholds and figures into a finished bundle."""
+    parser = argparse.ArgumentParser(prog="agpis.recipe", description=__doc__)
     parser.add_argument("what", choices=["starter", "figures"])
     parser.add_argument("--out", type=Path, required=True, help="bundle folder")
     parser.add_argument("--data", type=Path, help="folder of catalogues")

@@ -1,0 +1,131 @@
+"""What the images of a sequence hold of one another, computed rather than learned.
+
+A few thousand sequences of a few hundred products do not teach a transformer to compare pictures: it learns the
+products instead. `Compare` gives each image token its best cosine in every other image, and each image the summary of
+its pairs; `Shortcut` leads those, and what stage 1 knows, straight to the class logits. Both are options of the model
+(`MuiscConfig.compare`, `MuiscConfig.layout`), off in the paper's form.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PAIR_FACTS = 5  # numbers that `Compare.facts` gives of an ordered pair of images
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLayout:
+    """What the columns of our image graphs' tokens (P, D) mean: side * side grid tokens, then one knowledge token."""
+
+    side: int = 7
+    """Side of the grid."""
+    learned: int = 61
+    """Columns of a grid token: projected features ..."""
+    descriptor: int = 64
+    """... then the L2-normalised descriptor of the place ..."""
+    colour: int = 3
+    """... then its mean colour."""
+    knowledge: int = 30
+    """Columns of the knowledge token: logits of stage 1, then the product embedding (L2-normalised) to the end."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image, P."""
+        return self.side * self.side + 1
+
+    @property
+    def width(self) -> int:
+        """Columns, D."""
+        return self.learned + self.descriptor + self.colour
+
+
+class Compare(nn.Module):
+    """Tells each image token what the other images of the sequence hold of it.
+
+    Tokens with a layout bring their own descriptors, product embedding and colours. Plain tokens (any tower's) are
+    standardised over their columns and normalised; their mean is the embedding. An absent image, and the image's own
+    column, give 0.
+    """
+
+    def __init__(self, k: int, width: int, layout: TokenLayout | None, class_token: bool = False) -> None:
+        super().__init__()
+        self.layout, self.class_token = layout, class_token
+        self.grid = nn.Linear(k, width)
+        self.image = nn.Linear(PAIR_FACTS * k, width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tokens (S, K, P, D), mask (S, K).
+
+        Returns:
+            additions to the grid tokens (S, K, G, W) and to an image as a whole (S, K, W), and the pair facts
+            (S, K, 5K).
+        """
+        match, facts = self.facts(tokens, mask)
+        return self.grid(match), self.image(facts), facts
+
+    def described(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Descriptors (S, K, G, E) and embeddings (S, K, W), L2-normalised; mean colours (S, K, 3) where known."""
+        layout = self.layout
+        if layout is None:
+            grid = tokens[:, :, 1:] if self.class_token else tokens
+            grid = F.layer_norm(grid, grid.shape[-1:])
+            return F.normalize(grid, dim=-1), F.normalize(grid.mean(2), dim=-1), None
+        p, start = layout.side * layout.side, layout.learned
+        grid = tokens[:, :, :p]
+        colour = grid[..., start + layout.descriptor :].mean(2)
+        return grid[..., start : start + layout.descriptor], tokens[:, :, p, layout.knowledge :], colour
+
+    def facts(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Best match of each place in each image (S, K, G, K); of each image with each: (S, K, 5K)."""
+        grid, embedding, colour = self.described(tokens)
+        s, k, p = grid.shape[0], grid.shape[1], grid.shape[2]
+        flat = grid.flatten(1, 2)  # (S, K*G, E)
+        match = flat @ flat.transpose(1, 2)  # (S, K*G, K*G)
+        match = match.view(s, k * p, k, p).amax(-1).view(s, k, p, k)
+        others = (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) * mask[:, None, :]  # (S, K, K)
+        match = match * others[:, :, None, :]
+        cosine = (embedding @ embedding.transpose(1, 2)) * others
+        if colour is None:
+            distance = match.amin(2)  # the place that is found again worst
+        else:
+            distance = (colour[:, :, None] - colour[:, None]).abs().sum(-1) * others
+        mean = match.mean(2)
+        high = (match > 0.8).to(tokens.dtype).mean(2)  # share of places found again almost unchanged
+        back = mean.transpose(1, 2) * others  # how much of the other is found here: tells a crop from its whole
+        return match, torch.cat([mean, high, back, cosine, distance], dim=-1)
+
+
+class Shortcut(nn.Module):
+    """Class logits straight from the pair facts, and from what stage 1 knows where the tokens carry it.
+
+    The strongest rule of any image, the primary's, the best and the worst matches: a few thousand simulated sequences
+    do not teach the decoder to pass these on, and they are what carries over to shops that it never saw.
+    """
+
+    def __init__(self, k: int, classes: int, layout: TokenLayout | None, hidden: int = 64) -> None:
+        super().__init__()
+        self.layout, self.k = layout, k
+        facts = (3 * layout.knowledge if layout else 0) + 2 * PAIR_FACTS + 1
+        self.norm = nn.LayerNorm(facts)
+        self.direct = nn.Linear(facts, classes)
+        self.expand, self.project = nn.Linear(facts, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, tokens: Tensor, mask: Tensor, pairs: Tensor) -> Tensor:
+        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 5K) of `Compare.facts` -> (S, C)."""
+        k = self.k
+        present = mask[:, :, None] * mask[:, None, :]
+        apart = present * (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) > 0.5  # (S, K, K)
+        each = pairs.view(*pairs.shape[:2], PAIR_FACTS, k).transpose(2, 3)  # (S, K, K, 5)
+        most = each.masked_fill(~apart[..., None], -1.0).amax((1, 2))
+        least = each.masked_fill(~apart[..., None], 4.0).amin((1, 2))
+        found = [most, least, mask.mean(1, keepdim=True)]
+        if self.layout is not None:
+            layout = self.layout
+            known = tokens[:, :, layout.side * layout.side, : layout.knowledge]
+            low = known.masked_fill(mask[..., None] < 0.5, -3.0)  # the lowest logit that tokens hold
+            rest = low[:, 1:].amax(1) if k > 1 else low[:, 0]
+            found = [low.amax(1), known[:, 0], rest, *found]
+        facts = self.norm(torch.cat(found, dim=-1))
+        return self.direct(facts) + self.project(F.gelu(self.expand(facts)))  # type: ignore[no-any-return]
