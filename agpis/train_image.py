@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agpis.errors import TrainingError
 from agpis.export import ImageGraph, export_graph
 from agpis.lessons import ImageLessons
-from agpis.loop import Optim, fit
+from agpis.loop import Optim, Part, fit
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TOWERS, EfficientNetLite0, MBConv
 
@@ -64,7 +64,6 @@ def train_image(
     """Fine-tunes tower and heads jointly; afterwards fits the learned token columns (`fit_projection`)."""
     words = nn.Linear(model.embedding.out_features, lessons.words.shape[1])
     together = nn.ModuleDict({"model": model, "words": words})
-    rng = np.random.default_rng(seed + 1)
     names = ("rules", "known", "noncompliant", "primary", "primary_known", "view", "words")
     tensors: dict[str, Tensor] = {name: torch.from_numpy(getattr(lessons, name)) for name in names}
     frequency = tensors["rules"].mean(0).clamp_min(1e-3)
@@ -75,43 +74,54 @@ def train_image(
 
     def outputs(index: npt.NDArray[np.int64], triples: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         third = (3 * triples[:, None] + members).ravel()
+        device = model.learned.weight.device
         if cache is None:
             batch = np.concatenate([pixels[0][index], pixels[1][third]])
-            out: dict[str, Tensor] = model(torch.from_numpy(batch))
+            out: dict[str, Tensor] = model(torch.from_numpy(batch).to(device))
         else:
             rows, more = torch.from_numpy(index), torch.from_numpy(third)
-            grid, texture = (torch.cat([a[rows].float(), b[more].float()]) for a, b in zip(*cache, strict=True))
+            grid, texture = (
+                torch.cat([a[rows].float(), b[more].float()]).to(device) for a, b in zip(*cache, strict=True)
+            )
             out = model.late(grid.contiguous(memory_format=torch.channels_last), texture)
         return {key: value.float() for key, value in out.items()}
 
-    def loss(index: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        n = len(index)
-        pairs = rng.integers(len(lessons.triples), size=training.copies)
-        rows = torch.from_numpy(index)
-        out = outputs(index, pairs)
-        known = tensors["known"][rows]
-        rules = F.binary_cross_entropy_with_logits(
-            out["rules"][:n], tensors["rules"][rows], pos_weight=weight, reduction="none"
+    def loss(part: Part) -> dict[str, Tensor]:
+        """Sums over the part divided by the step's counts; the contrasts, which know only their part, by its share."""
+        n = len(part.index)
+        drawn = np.random.default_rng([seed + 1, part.step, part.index[0]])
+        pairs = drawn.integers(len(lessons.triples), size=training.copies)
+        rows, whole = torch.from_numpy(part.index), torch.from_numpy(part.whole)
+        out = outputs(part.index, pairs)
+        device = out["rules"].device
+        target = {key: value[rows].to(device) for key, value in tensors.items()}
+
+        def mean(losses: Tensor, key: str) -> Tensor:
+            return (losses * target[key]).sum() / tensors[key][whole].sum().clamp_min(1.0)
+
+        rules = mean(
+            F.binary_cross_entropy_with_logits(
+                out["rules"][:n], target["rules"], pos_weight=weight.to(device), reduction="none"
+            ),
+            "known",
         )
-        rules = (rules * known).sum() / known.sum().clamp_min(1.0)
-        faulty = F.binary_cross_entropy_with_logits(out["noncompliant"][:n], tensors["noncompliant"][rows])
-        primary_known = tensors["primary_known"][rows]
-        primary = F.binary_cross_entropy_with_logits(out["primary"][:n], tensors["primary"][rows], reduction="none")
-        primary = (primary * primary_known).sum() / primary_known.sum().clamp_min(1.0)
-        view = out["views"].new_zeros(())
-        if bool((tensors["view"][rows] >= 0).any()):
-            view = F.cross_entropy(out["views"][:n], tensors["view"][rows], ignore_index=-1, label_smoothing=0.1)
+        faulty = F.binary_cross_entropy_with_logits(out["noncompliant"][:n], target["noncompliant"]) * part.share
+        primary = mean(
+            F.binary_cross_entropy_with_logits(out["primary"][:n], target["primary"], reduction="none"),
+            "primary_known",
+        )
+        view = F.cross_entropy(
+            out["views"][:n], target["view"], ignore_index=-1, label_smoothing=0.1, reduction="sum"
+        ) / (tensors["view"][whole] >= 0).sum().clamp_min(1)
         patches = out["patches"][n:]
         patches = patches.view(training.copies, 3, *patches.shape[1:])
-        match = patch_loss(patches, torch.from_numpy(lessons.places[pairs]).long(), training.temperature)
+        places = torch.from_numpy(lessons.places[pairs]).long().to(device)
+        match = patch_loss(patches, places, training.temperature) * part.share
         embedding = out["embedding"][n:].view(training.copies, 3, -1)
-        same = product_loss(
-            embedding, torch.from_numpy(lessons.products[pairs]), torch.from_numpy(lessons.styles[pairs])
-        )
-        named = F.binary_cross_entropy_with_logits(
-            words(8.0 * out["embedding"][:n]), tensors["words"][rows], reduction="none"
-        )
-        named = named.sum(1).mean() / 20.0
+        products, styles = (torch.from_numpy(a[pairs]).to(device) for a in (lessons.products, lessons.styles))
+        same = product_loss(embedding, products, styles) * part.share
+        named = F.binary_cross_entropy_with_logits(words(8.0 * out["embedding"][:n]), target["words"], reduction="none")
+        named = named.sum(1).mean() / 20.0 * part.share
         total = (
             training.weight_rules * rules
             + faulty
@@ -207,13 +217,13 @@ def patch_loss(patches: Tensor, places: Tensor, temperature: float) -> Tensor:
     if not len(pair):
         return patches.sum() * 0.0
     if len(pair) > 768:  # enough for the gradient; all of them would be a 1600 x 4700 matrix
-        keep = torch.randperm(len(pair))[:768]
+        keep = torch.randperm(len(pair))[:768].to(pair.device)
         pair, cell = pair[keep], cell[keep]
     anchors = patches[pair, 1, cell]  # (A, E)
     others = patches[:, [0, 2]].reshape(-1, width)  # (P * 2 * G*G, E)
     logits = anchors @ others.T / temperature
     target = places[pair, cell]
-    column = torch.arange(count * 2 * cells)
+    column = torch.arange(count * 2 * cells, device=patches.device)
     where = column[None] - (pair * 2 * cells)[:, None]
     inside = (where >= 0) & (where < cells)
     apart = torch.maximum(
@@ -233,7 +243,7 @@ def product_loss(embedding: Tensor, products: Tensor, styles: Tensor, temperatur
     """
     flat, product, style = embedding.flatten(0, 1), products.flatten(), styles.flatten()
     near = product[:, None] == product[None]
-    own = torch.eye(len(flat), dtype=torch.bool)
+    own = torch.eye(len(flat), dtype=torch.bool, device=flat.device)
     aside = own | ((style[:, None] == style[None]) & ~near)
     logits = (flat @ flat.T / temperature).masked_fill(aside, float("-inf"))
     log_share = logits - torch.logsumexp(logits, dim=1, keepdim=True)

@@ -10,26 +10,27 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from agpis.checkpoint import load_weights
 from agpis.errors import TrainingError
 from agpis.images import Size, letterbox
 from agpis.inputs import Text
 from agpis.lessons import SequenceLessons, correspondence, image_lessons, triple
-from agpis.loop import Optim, fit, load_weights, save_checkpoint
+from agpis.loop import Optim
 from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import VIEWS, ImageConfig
-from agpis.rulebook import load_rulebook
-from agpis.simulate import Stock, Style, copied
-from agpis.train import (
+from agpis.recipe import (
     MuiscTraining,
     StarterTraining,
     catalogues,
+    save_checkpoint,
     scaled,
     text_of,
     tokenizer_for,
     train_muisc,
 )
+from agpis.rulebook import load_rulebook
+from agpis.simulate import Stock, Style, copied
 from agpis.train_image import (
     ImageTraining,
     early_features,
@@ -40,69 +41,6 @@ from agpis.train_image import (
     train_image,
 )
 from tests.tiny import TINY, draw_products
-
-LINEAR = Optim(steps=200, batch=16, lr=0.05, bf16=False, weight_decay=0.0)
-
-
-def regression() -> tuple[nn.Linear, object, np.ndarray]:
-    torch.manual_seed(0)
-    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
-    y = x @ torch.tensor([1.0, -2.0, 0.5, 3.0]) + 0.25
-    model = nn.Linear(4, 1)
-
-    def loss(index: np.ndarray) -> dict[str, torch.Tensor]:
-        rows = torch.from_numpy(index)
-        return {"total": F.mse_loss(model(x[rows])[:, 0], y[rows])}
-
-    return model, loss, np.arange(64)
-
-
-def test_the_loop_finds_a_linear_function_and_is_seeded() -> None:
-    model, loss, rows = regression()
-    history = fit(model, loss, len(rows), LINEAR, seed=1, name="linear", progress=False)  # type: ignore[arg-type]
-    assert history[-1]["total"] < 1e-4 < history[0]["total"]
-    assert model.weight[0].tolist() == pytest.approx([1.0, -2.0, 0.5, 3.0], abs=0.02)
-    again, loss, _ = regression()
-    assert fit(again, loss, len(rows), LINEAR, seed=1, name="linear", progress=False) == history  # type: ignore[arg-type]
-
-
-def test_frozen_parts_do_not_move() -> None:
-    model, loss, rows = regression()
-    before = model.weight.clone()
-    both = nn.ModuleDict({"frozen": model, "free": nn.Linear(1, 1)})
-
-    def with_free(index: np.ndarray) -> dict[str, torch.Tensor]:
-        return {"total": loss(index)["total"] + both["free"](torch.ones(1, 1)).pow(2).sum()}  # type: ignore[operator]
-
-    fit(both, with_free, len(rows), replace(LINEAR, steps=5), seed=0, name="x", slower=[(model, 0.0)], progress=False)
-    torch.testing.assert_close(model.weight, before)
-    assert float(both["free"](torch.ones(1, 1)).abs().detach()) < 2.0
-
-
-def test_progress_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    model, loss, rows = regression()
-    fit(model, loss, len(rows), replace(LINEAR, steps=4), seed=0, name="linear")  # type: ignore[arg-type]
-    assert "linear 4/4  total " in capsys.readouterr().err
-
-
-def test_divergence_stops() -> None:
-    model, _, rows = regression()
-    with pytest.raises(TrainingError, match="bad: the loss is nan at step 0; lower lr") as caught:
-        fit(
-            model,
-            lambda index: {"total": model.weight.sum() * float("nan")},
-            len(rows),
-            LINEAR,
-            seed=0,
-            name="bad",
-            progress=False,
-        )
-    assert caught.value.code == "diverged"
-
-
-def test_empty_runs_are_refused() -> None:
-    with pytest.raises(TrainingError, match="steps 0 and batch 8 must be at least 1"):
-        Optim(steps=0, batch=8, lr=1.0)
 
 
 def test_checkpoints_are_strict(tmp_path: Path) -> None:
