@@ -264,10 +264,10 @@ def test_groups_are_drawn_whole() -> None:
 
 def test_pairing_sees_a_small_difference_that_two_intervals_do_not() -> None:
     rng = np.random.default_rng(1)
-    positive = rng.random(800) < 0.5
+    positive = rng.random(2000) < 0.5
     better = rng.normal(positive * 1.0, 1.0)
-    worse = better + rng.normal(0, 0.6, 800)
-    resample = Resample(800, rounds=500)
+    worse = better + rng.normal(0, 0.6, 2000)
+    resample = Resample(2000, rounds=500)
     found = resample.paired(auc_statistic(better, positive), auc_statistic(worse, positive))
     assert found.first == pytest.approx(roc_auc_score(positive, better))
     assert found.second == pytest.approx(roc_auc_score(positive, worse))
