@@ -120,6 +120,8 @@ class Manifest(_Entry):
     roles: dict[str, str]
     resize: Resize
     k: int = Field(ge=1)
+    token_layout: dict[str, int] | None = None
+    """Columns of the tokens: the fields of `agpis.models.muisc.TokenLayout`; None when they are a plain grid."""
     text: TextEntry
     thresholds: dict[Literal["primary", "noncompliant", "duplicate", "qualified"], Threshold]
     calibration: dict[str, Any] = {}

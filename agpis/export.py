@@ -1,18 +1,20 @@
 """torch to ONNX and a bundle; the numbers are compared before anything is written.
 
-Each graph goes through a small wrapper module that owns the exported signature. Weights are rounded to half precision,
-stored so and calculated with in single: half the size of the package. On the starter this moves tokens by 0.5 % of
-their largest value; evaluation runs through the bundle and so sees it.
+Each graph goes through a small wrapper module that owns the exported signature (graphs.py). Weights are rounded to half
+precision, stored so and calculated with in single: half the size of the package. On the starter this moves tokens by
+0.5 % of their largest value; evaluation runs through the bundle and so sees it.
 """
 
 import copy
 import json
 import logging
+import math
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from agpis.bundle import (
     FORMAT_VERSION,
@@ -39,8 +41,9 @@ from agpis.bundle import (
     write_manifest,
 )
 from agpis.errors import OutputError, TrainingError
-from agpis.inputs import Text
-from agpis.models.muisc import Muisc
+from agpis.graphs import DecoderGraph, ImageGraph, SequenceGraph
+from agpis.inputs import END, PAD, SEPARATOR, Text
+from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageModel
 from agpis.rulebook import Rulebook
 
@@ -49,61 +52,6 @@ TOLERANCE = 1e-3  # of the largest value of an output; single precision in anoth
 HALF_FROM = 1024  # weights with fewer elements stay in single precision
 
 Feed = dict[str, np.ndarray[Any, Any]]
-
-
-class ImageGraph(nn.Module):
-    """pixels uint8 (N, H, W, 3) -> every image role.
-
-    p_noncompliant is the mean, as logits, of its own head and of "any of the rules": on left-out sources that finds
-    6 % more broken pictures at the same false alarms than either.
-    """
-
-    inputs = ("pixels",)
-    outputs = ("p_primary", "p_noncompliant", "rules", "tokens", "patches", "evidence")
-
-    def __init__(self, model: ImageModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        out = self.model(pixels)
-        return (
-            torch.sigmoid(out["primary"]),
-            torch.sigmoid(0.5 * (out["noncompliant"] + torch.logsumexp(out["rules"], dim=1))),
-            torch.sigmoid(out["rules"]),
-            out["tokens"],
-            out["patches"],
-            torch.sigmoid(out["evidence"]),
-        )
-
-
-class SequenceGraph(nn.Module):
-    """tokens (S, K, P, D), mask (S, K), ids (1, T) -> probabilities (S, C), memory (S, M, W)."""
-
-    inputs = ("tokens", "mask", "ids")
-    outputs = ("probabilities", "memory")
-
-    def __init__(self, model: Muisc) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        memory = self.model.encode(tokens, mask)
-        return torch.softmax(self.model.score(tokens, memory, mask, ids), dim=-1), memory
-
-
-class DecoderGraph(nn.Module):
-    """ids (1, T), memory (1, M, W), memory_mask (1, M), past -> logits (1, V), present."""
-
-    inputs = ("ids", "memory", "memory_mask", "past")
-    outputs = ("logits", "present")
-
-    def __init__(self, model: Muisc) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor, memory: Tensor, memory_mask: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.step(ids, memory, memory_mask, past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,71 +97,111 @@ def export_bundle(out: Path, image: ImageModel, sequence: Muisc, contents: Conte
         OutputError: `out` exists and is no bundle.
     """
     _fits(image, sequence, contents)
-    if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
-        raise OutputError("not_a_bundle", f"{out} exists and is no bundle; give another folder or remove it.")
-    image, sequence = image.eval().cpu(), sequence.eval().cpu()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "bundle"
-        folder.mkdir()
-        config, side = sequence.config, image.config.size
-        tokens = (config.k, config.tokens, config.token_width)
-        memory = config.k * config.memory_tokens
-        cache = (config.decoder_blocks, 2, 1, config.decoder_heads)
-        rng = np.random.default_rng(0)
-
-        def pixels(n: int) -> Feed:
-            return {"pixels": rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)}
-
-        def sequences(n: int, present: int, title: int) -> Feed:
-            mask = np.zeros((n, config.k), np.float32)
-            mask[:, :present] = 1.0
-            return {
-                "tokens": rng.standard_normal((n, *tokens), dtype=np.float32),
-                "mask": mask,
-                "ids": rng.integers(0, config.vocabulary, (1, title)),
-            }
-
-        def steps(length: int, past: int) -> Feed:
-            return {
-                "ids": rng.integers(0, config.vocabulary, (1, length)),
-                "memory": rng.standard_normal((1, memory, config.width), dtype=np.float32),
-                "memory_mask": np.ones((1, memory), np.float32),
-                "past": rng.standard_normal((*cache, past, config.width // config.decoder_heads), dtype=np.float32),
-            }
-
-        free = torch.export.Dim.DYNAMIC
-        few = max(1, config.k - 1)
-        graphs = {
-            "image": export_graph(
-                ImageGraph(image), folder / "image.onnx", {"pixels": {0: free}}, [pixels(2), pixels(5)], half=half
-            ),
-            "sequence": export_graph(
-                SequenceGraph(sequence),
-                folder / "sequence.onnx",
-                {"tokens": {0: free}, "mask": {0: free}, "ids": {1: free}},
-                # two batch sizes, two K, two title lengths
-                [sequences(2, config.k, 5), sequences(7, few, 9), sequences(1, few, 1)],
-                half=half,
-            ),
-            "decoder": export_graph(
-                DecoderGraph(sequence),
-                folder / "decoder.onnx",
-                {"ids": {1: free}, "memory": {}, "memory_mask": {}, "past": {4: free}},
-                [steps(4, 3), steps(1, 6), steps(5, 0)],
-                half=half,
-            ),
-        }
+    with new_bundle(out) as folder:
+        graphs = {"image": image_graph(ImageGraph(image), folder / "image.onnx", image.config.size, half=half)}
+        graphs |= sequence_graphs(sequence, folder, half=half)
         (folder / "rulebook.yaml").write_text(contents.rulebook_yaml, encoding="utf-8")
         (folder / "tokenizer.json").write_text(contents.tokenizer_json, encoding="utf-8")
         for name, text in contents.files.items():
             (folder / name).write_text(text, encoding="utf-8")
         write_manifest(folder, _manifest(folder, graphs, image, sequence, contents))
-        open_bundle(folder)  # what cannot be opened is not written
+    return open_bundle(out)
+
+
+@contextmanager
+def new_bundle(out: Path) -> Iterator[Path]:
+    """A scratch folder that takes the place of `out` at the end, once the bundle in it opens.
+
+    Nothing is written where the body raises, or where the result is no sound bundle.
+
+    Raises:
+        OutputError: `not_a_bundle` when `out` exists, is not empty and holds no bundle; before the body runs.
+        BundleError, TrainingError: `bad_config`, when the result cannot be used.
+    """
+    if out.is_file() or (out.is_dir() and not (out / "manifest.json").is_file() and any(out.iterdir())):
+        raise OutputError("not_a_bundle", f"{out} exists and is no bundle; give another folder or remove it.")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        yield folder
+        check_matchable(open_bundle(folder).manifest)  # what cannot be opened is not written
         if out.exists():
             shutil.rmtree(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, out)
-    return open_bundle(out)
+
+
+def check_matchable(manifest: Manifest) -> None:
+    """The dense duplicate matcher needs one square input and a square grid of at least 2 x 2 patches.
+
+    Raises TrainingError `bad_config`.
+    """
+    graph = manifest.graphs[manifest.roles["patches"]]
+    shape = next(tensor.shape for tensor in graph.outputs if tensor.name == "patches")
+    count = shape[1] if len(shape) == 3 else None
+    square = isinstance(count, int) and count >= 4 and math.isqrt(count) ** 2 == count
+    if not square or manifest.resize.width != manifest.resize.height:
+        raise TrainingError(
+            "bad_config",
+            f"output 'patches' of {graph.file} has the shape {list(shape)} for inputs of {manifest.resize.width} x "
+            f"{manifest.resize.height}; the duplicate matcher needs (N, G * G, E) with G of 2 or more, over a square "
+            "input. Take the patches from another graph.",
+        )
+
+
+def image_graph(module: nn.Module, path: Path, size: int, *, half: bool = True) -> Graph:
+    """Exports a module of pixels uint8 (N, size, size, 3), compared at two batch sizes. Raises as `export_graph`."""
+    rng = np.random.default_rng(0)
+    feeds = [{"pixels": rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)} for n in (2, 5)]
+    return export_graph(module, path, {"pixels": {0: torch.export.Dim.DYNAMIC}}, feeds, half=half)
+
+
+def sequence_graphs(model: Muisc, folder: Path, *, half: bool = True) -> dict[str, Graph]:
+    """Exports `sequence` and `decoder`, compared at two batch sizes, two K and two title lengths.
+
+    Raises as `export_graph`.
+    """
+    config = model.config
+    tokens = (config.k, config.tokens, config.token_width)
+    memory = config.k * config.memory_tokens
+    cache = (config.decoder_blocks, 2, 1, config.decoder_heads)
+    rng = np.random.default_rng(0)
+
+    def sequences(n: int, present: int, title: int) -> Feed:
+        mask = np.zeros((n, config.k), np.float32)
+        mask[:, :present] = 1.0
+        return {
+            "tokens": rng.standard_normal((n, *tokens), dtype=np.float32),
+            "mask": mask,
+            "ids": rng.integers(0, config.vocabulary, (1, title)),
+        }
+
+    def steps(length: int, past: int) -> Feed:
+        return {
+            "ids": rng.integers(0, config.vocabulary, (1, length)),
+            "memory": rng.standard_normal((1, memory, config.width), dtype=np.float32),
+            "memory_mask": np.ones((1, memory), np.float32),
+            "past": rng.standard_normal((*cache, past, config.width // config.decoder_heads), dtype=np.float32),
+        }
+
+    free = torch.export.Dim.DYNAMIC
+    few = max(1, config.k - 1)
+    return {
+        "sequence": export_graph(
+            SequenceGraph(model),
+            folder / "sequence.onnx",
+            {"tokens": {0: free}, "mask": {0: free}, "ids": {1: free}},
+            [sequences(2, config.k, 5), sequences(7, few, 9), sequences(1, few, 1)],
+            half=half,
+        ),
+        "decoder": export_graph(
+            DecoderGraph(model),
+            folder / "decoder.onnx",
+            {"ids": {1: free}, "memory": {}, "memory_mask": {}, "past": {4: free}},
+            [steps(4, 3), steps(1, 6), steps(5, 0)],
+            half=half,
+        ),
+    }
 
 
 def restate(
@@ -263,7 +251,7 @@ def export_graph(
     """
     names: tuple[str, ...] = module.inputs  # type: ignore[assignment]
     outputs: tuple[str, ...] = module.outputs  # type: ignore[assignment]
-    module = copy.deepcopy(module).eval()
+    module = copy.deepcopy(module).eval().cpu()
     if half:
         round_half(module)
     with warnings.catch_warnings():
@@ -379,24 +367,52 @@ def _fits(image: ImageModel, sequence: Muisc, contents: Contents) -> None:
             raise TrainingError(
                 "bad_config", f"{what}: the model has {found}, the bundle needs {wanted} (rulebook {rulebook.id})."
             )
-    if contents.max_title + 1 + contents.max_feedback > config.positions:
+
+
+def text_entry(
+    path: Path,
+    config: MuiscConfig,
+    *,
+    max_title: int,
+    max_feedback: int,
+    category: bool,
+    separator: str = SEPARATOR,
+    end: str = END,
+    pad: str = PAD,
+) -> TextEntry:
+    """What the manifest says of the tokenizer at `path`, used with the decoder of `config`.
+
+    Raises:
+        TrainingError: `bad_config` when it has more entries than the decoder, or texts may be longer than that reads.
+        ValueError: it lacks one of the three special tokens.
+    """
+    text = Text(path, max_title=max_title, max_feedback=max_feedback, separator=separator, end=end, pad=pad)
+    if text.vocabulary > config.vocabulary:
         raise TrainingError(
             "bad_config",
-            f"title and feedback may take {contents.max_title + 1 + contents.max_feedback} tokens, the decoder has "
+            f"the tokenizer has {text.vocabulary} entries, the sequence model only {config.vocabulary}. Give the "
+            "tokenizer that it was trained with.",
+        )
+    if max_title + 1 + max_feedback > config.positions:
+        raise TrainingError(
+            "bad_config",
+            f"title and feedback may take {max_title + 1 + max_feedback} tokens, the decoder has "
             f"{config.positions} positions.",
         )
+    return TextEntry(
+        sha256=sha256(path),
+        max_title=max_title,
+        max_feedback=max_feedback,
+        category=category,
+        separator=separator,
+        end=end,
+        pad=pad,
+    )
 
 
 def _manifest(
     folder: Path, graphs: Mapping[str, Graph], image: ImageModel, sequence: Muisc, contents: Contents
 ) -> Manifest:
-    text = Text(folder / "tokenizer.json", max_title=contents.max_title, max_feedback=contents.max_feedback)
-    if text.vocabulary != sequence.config.vocabulary:
-        raise TrainingError(
-            "bad_config",
-            f"the tokenizer has {text.vocabulary} entries, the sequence model {sequence.config.vocabulary}.",
-        )
-    special = [str(text.tokenizer.id_to_token(number)) for number in (text.separator, text.end, text.pad)]
     return Manifest(
         format=FORMAT_VERSION,
         id=contents.id,
@@ -409,14 +425,13 @@ def _manifest(
         roles={role: {"sequence": "sequence", "feedback": "decoder"}.get(role, "image") for role in ROLES},
         resize=Resize(width=image.config.size, height=image.config.size),
         k=sequence.config.k,
-        text=TextEntry(
-            sha256=sha256(folder / "tokenizer.json"),
+        token_layout=asdict(image.config.layout),
+        text=text_entry(
+            folder / "tokenizer.json",
+            sequence.config,
             max_title=contents.max_title,
             max_feedback=contents.max_feedback,
             category=contents.category,
-            separator=special[0],
-            end=special[1],
-            pad=special[2],
         ),
         thresholds=dict(contents.thresholds),  # type: ignore[arg-type]
         calibration=json.loads(json.dumps(dict(contents.calibration))),

@@ -20,8 +20,8 @@ from agpis.inputs import Text, train_tokenizer
 from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TinyTower
-from agpis.rulebook import load_rulebook
 from agpis.recipe import DEFAULT_THRESHOLDS
+from agpis.rulebook import load_rulebook
 
 FREE = torch.export.Dim.DYNAMIC
 
@@ -138,7 +138,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageModel, Muisc, 
         max_feedback=4,
         thresholds=DEFAULT_THRESHOLDS,
     )
-    return image, sequence, contents
+    return image.eval(), sequence.eval(), contents
 
 
 def test_bundle_gives_torch_numbers(parts: tuple[ImageModel, Muisc, Contents], tmp_path: Path) -> None:
