@@ -7,45 +7,50 @@ is 80/10/10 by sku, by a hash: it does not depend on order, on other products, o
 from __future__ import annotations
 
 import hashlib
-import json
+import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from agpis.data import Box, Verdict
+from agpis.data import Scope, Verdict
 from agpis.errors import SettingsError, TrainingError
 from agpis.rulebook import Rulebook
+from agpis.verdicts import SAMPLE_CODES, BadSample, in_utc, moment_of, read_verdicts, verdict_of
+
+__all__ = [
+    "ACCEPTED",
+    "OTHER",
+    "QUALIFIED",
+    "SAMPLE_CODES",
+    "SPLITS",
+    "BadSample",
+    "Labelled",
+    "Report",
+    "Split",
+    "TimeSplit",
+    "balanced",
+    "label_of",
+    "labelled",
+    "read_verdicts",
+    "report",
+    "split_by_time",
+    "split_of",
+    "verdict_of",
+    "window",
+]
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 QUALIFIED, OTHER = "qualified", "other"
+Source = Literal["accepted", "rules", "feedback", "other"]
+"""What a label was read from."""
+V = TypeVar("V", bound=Verdict | BadSample)
 ACCEPTED = "yes"
 """The feedback that the decoder learns to write for an accepted sequence (the paper, 3.4)."""
-
-SAMPLE_CODES: dict[str, str] = {
-    "bad_json": "the line is not a JSON object",
-    "missing_field": "sku, title, sequence or accepted is not there",
-    "bad_field": "a field has another type than a verdict's, or a name that no verdict has",
-    "empty_sequence": "the sequence holds no image",
-    "bad_index": "image_index is outside the sequence",
-    "bad_time": "time is not ISO 8601",
-    "contradiction": "accepted, but rules are named as broken",
-}
-"""Codes of BadSample, with what they mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class BadSample:
-    """A line that gives no sample: where it stands and why."""
-
-    place: str
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,143 +65,6 @@ class Labelled:
     split: Split
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a set of samples holds."""
-
-    total: int
-    by_split: dict[str, int]
-    by_label: dict[str, dict[str, int]]
-    """Split -> label -> number."""
-    by_scope: dict[str, int]
-    """`qualified`, `single`, `pair`, `multi`, `other` -> number."""
-    bad: dict[str, int]
-    """Code -> number of lines left out."""
-
-    def __str__(self) -> str:
-        lines = [f"{self.total} samples: " + ", ".join(f"{n} {split}" for split, n in self.by_split.items())]
-        lines.append("scopes: " + ", ".join(f"{n} {scope}" for scope, n in self.by_scope.items()))
-        for label in sorted({label for counts in self.by_label.values() for label in counts}):
-            lines.append(f"  {label}: " + " / ".join(str(self.by_label[split].get(label, 0)) for split in SPLITS))
-        if self.bad:
-            lines.append("left out: " + ", ".join(f"{n} {code}" for code, n in sorted(self.bad.items())))
-        return "\n".join(lines)
-
-
-# Reading -------------------------------------------------------------------------------------------------------------
-
-
-def read_verdicts(path: str | Path) -> Iterator[Verdict | BadSample]:
-    """Verdicts of a .jsonl or .parquet file with the fields of `agpis.data.Verdict`, one after the other.
-
-    A line that is no verdict comes out as a BadSample in its place. Uris are relative to `base`, and where that is
-    empty to the file's folder. Raises TrainingError (`samples_not_found`, `samples_format`).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError("samples_not_found", f"found no file at {path}; give the path of a .jsonl or .parquet file")
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise TrainingError("samples_format", f"{path}: found the suffix {path.suffix!r}, allowed are .jsonl, .parquet")
-    for number, row in _jsonl(path) if path.suffix == ".jsonl" else _parquet(path):
-        place = f"{path.name}, line {number}" if path.suffix == ".jsonl" else f"{path.name}, row {number}"
-        yield row if isinstance(row, BadSample) else verdict_of(row, place=place, base=str(path.parent))
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadSample]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"found {type(row).__name__}")
-            except ValueError as error:  # UnicodeDecodeError is one too
-                message = f"line {number}: wanted one JSON object a line ({error})"
-                yield number, BadSample(f"{path.name}, line {number}", "bad_json", message)
-                continue
-            yield number, row
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise TrainingError("samples_format", f"{path}: found no Parquet file ({error}); write it again") from None
-    number = 0
-    with file:
-        for batch in file.iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {key: value for key, value in row.items() if value is not None}
-
-
-_TEXTS = ("sku", "title", "category", "base", "feedback", "reviewer", "time", "bundle", "split")
-_LISTS = ("sequence", "candidates", "rules", "corrected")
-_FIELDS = tuple(field.name for field in fields(Verdict))
-
-
-def verdict_of(row: dict[str, Any], *, place: str = "", base: str = "") -> Verdict | BadSample:
-    """One row (JSON types) as a Verdict, or why it is none; `base` is used where the row has none."""
-    missing = [name for name in ("sku", "title", "sequence", "accepted") if row.get(name) is None]
-    if missing:
-        return BadSample(place, "missing_field", f"{place}: found no {', '.join(missing)}; every verdict needs them")
-    unknown = [name for name in row if name not in _FIELDS]
-    if unknown:
-        return BadSample(
-            place,
-            "bad_field",
-            f"{place}: found {', '.join(unknown)}, allowed are {', '.join(_FIELDS)}; rename or drop it",
-        )
-    values: dict[str, Any] = {name: value for name, value in row.items() if value is not None}
-    for name, value in values.items():
-        if not _fits(name, value):
-            return BadSample(place, "bad_field", f"{place}: found {name}: {value!r:.60}, which is no verdict's {name}")
-    for name in _LISTS:
-        if name in values:
-            values[name] = tuple(values[name])
-    if "box" in values:
-        values["box"] = Box(**values["box"])
-    verdict = Verdict(**{**values, "base": values.get("base") or base})
-    if not verdict.sequence:
-        return BadSample(place, "empty_sequence", f"{place}: found an empty sequence; at least one image is needed")
-    if verdict.image_index is not None and not 0 <= verdict.image_index < len(verdict.sequence):
-        return BadSample(
-            place, "bad_index",
-            f"{place}: found image_index {verdict.image_index}, allowed is 0 to {len(verdict.sequence) - 1}",
-        )  # fmt: skip
-    if verdict.accepted and verdict.rules:
-        return BadSample(
-            place,
-            "contradiction",
-            f"{place}: found accepted with broken rules {', '.join(verdict.rules)}; it is one or the other",
-        )
-    if verdict.time and _moment(verdict.time) is None:
-        return BadSample(
-            place,
-            "bad_time",
-            f"{place}: found time {verdict.time!r}, wanted ISO 8601 such as 2024-05-31T12:00:00+00:00",
-        )
-    return verdict
-
-
-def _fits(name: str, value: object) -> bool:
-    if name in _TEXTS:
-        return isinstance(value, str)
-    if name in _LISTS:
-        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-    if name == "accepted":
-        return isinstance(value, bool)
-    if name == "image_index":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if name == "p_qualified":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, dict) and set(value) == set("xywh") and all(type(v) is int for v in value.values())
-
-
 # Labels --------------------------------------------------------------------------------------------------------------
 
 
@@ -206,38 +74,49 @@ def label_of(verdict: Verdict, rulebook: Rulebook) -> str:
     Accepted is `qualified`. Else the first of `rules` that the models have a class for; else the rule whose name, id
     or phrasing stands first in the feedback (the longest, where several start there); else `other`.
     """
+    return _read_label(verdict, rulebook)[0]
+
+
+def _read_label(verdict: Verdict, rulebook: Rulebook) -> tuple[str, Source]:
     if verdict.accepted:
-        return QUALIFIED
+        return QUALIFIED, "accepted"
     known = rulebook.classes[1:-1]
     for rule in verdict.rules:
         if rule in known:
-            return rule
+            return rule, "rules"
+    named = _named(verdict.feedback, _patterns(rulebook))
+    return (named, "feedback") if named else (OTHER, "other")
+
+
+Patterns = tuple[tuple[str, re.Pattern[str]], ...]
+
+
+@lru_cache(maxsize=1 << 16)
+def _named(feedback: str, patterns: Patterns) -> str:
+    """The rule that stands first in the feedback, "" where none does. Reviewers repeat themselves, hence the cache."""
     best: tuple[int, int] | None = None
-    label = OTHER
-    for rule, pattern in _patterns(rulebook):
-        match = pattern.search(verdict.feedback)
+    label = ""
+    for rule, pattern in patterns:
+        match = pattern.search(feedback)
         if match and (best is None or (match.start(), -len(match[0])) < best):
             best, label = (match.start(), -len(match[0])), rule
     return label
 
 
-@lru_cache(maxsize=8)
-def _patterns_of(text: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    found = []
-    for name, phrases in json.loads(text):
-        parts = [_slotted(phrase) for phrase in sorted(phrases, key=len, reverse=True)]
-        found.append((name, re.compile("|".join(parts), re.IGNORECASE)))
-    return tuple(found)
+_compiled: dict[str, Patterns] = {}
 
 
-def _patterns(rulebook: Rulebook) -> tuple[tuple[str, re.Pattern[str]], ...]:
+def _patterns(rulebook: Rulebook) -> Patterns:
     """Learned rule -> what names it in a feedback; compiled once for the same rules."""
-    learned = [rule for rule in rulebook.rules if rule.learned]
-    spoken = [
-        (rule.id, [rule.name, rule.id, rule.id.replace("_", " "), *rule.feedback.en, *rule.feedback.zh])
-        for rule in learned
-    ]
-    return _patterns_of(json.dumps(spoken))
+    if rulebook.hash not in _compiled:
+        found = []
+        for rule in rulebook.rules:
+            if rule.learned:
+                phrases = {rule.name, rule.id, rule.id.replace("_", " "), *rule.feedback.en, *rule.feedback.zh}
+                parts = [_slotted(phrase) for phrase in sorted(phrases, key=lambda phrase: (-len(phrase), phrase))]
+                found.append((rule.id, re.compile("|".join(parts), re.IGNORECASE)))
+        _compiled[rulebook.hash] = tuple(found)
+    return _compiled[rulebook.hash]
 
 
 def _slotted(phrase: str) -> str:
@@ -290,48 +169,228 @@ def labelled(
     return samples
 
 
-def window(
-    verdicts: Iterable[Verdict], *, until: str | datetime | None = None, days: int | None = None
-) -> list[Verdict]:
+def window(verdicts: Iterable[V], *, until: str | datetime | None = None, days: int | None = None) -> list[V]:
     """Verdicts of the last `days` days up to `until` (not included; default: now). The paper retrains on 3 months.
 
-    With `days` None everything before `until`. A verdict without a time is in no window, unless both are None.
+    With `days` None everything before `until`. A verdict without a time is in no window, unless both are None. Bad
+    samples stay, to be counted. Raises SettingsError `bad_window`.
     """
-    if days is not None and days < 1:
-        raise SettingsError("bad_window", f"found a window of {days} days, allowed is 1 or more")
     if until is None and days is None:
         return list(verdicts)
-    end = datetime.now(UTC) if until is None else (_moment(until) if isinstance(until, str) else _aware(until))
+    end = datetime.now(UTC) if until is None else _end(until)
+    start = end - _span(days) if days is not None else None
+
+    def inside(verdict: Verdict) -> bool:
+        moment = moment_of(verdict.time)
+        return moment is not None and moment < end and (start is None or moment >= start)
+
+    return [verdict for verdict in verdicts if isinstance(verdict, BadSample) or inside(verdict)]
+
+
+def _end(until: str | datetime) -> datetime:
+    end = moment_of(until) if isinstance(until, str) else in_utc(until)
     if end is None:
         raise SettingsError("bad_window", f"found until {until!r}, wanted ISO 8601 such as 2024-05-31")
-    start = end - timedelta(days=days) if days is not None else None
-    kept = []
-    for verdict in verdicts:
-        moment = _moment(verdict.time) if verdict.time else None
-        if moment is not None and moment < end and (start is None or moment >= start):
+    return end
+
+
+def _span(days: int) -> timedelta:
+    if not 1 <= days <= 36500:
+        raise SettingsError("bad_window", f"found a window of {days} days, allowed is 1 to 36500")
+    return timedelta(days=days)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSplit:
+    """Verdicts of two neighbouring windows, each with its split; the numbers say what became of the others."""
+
+    verdicts: tuple[Verdict | BadSample, ...]
+    """With `split` set; bad samples stay, to be counted by `labelled`."""
+    boundary: str
+    """ISO 8601: end of the training window and start of the test window."""
+    shared_skus: int
+    """Products with verdicts in both windows."""
+    dropped: int
+    """Verdicts left out because their product is in the other window too."""
+    outside: int
+    """Verdicts before and after the two windows."""
+    untimed: int
+    """Verdicts without a time."""
+
+
+def split_by_time(
+    verdicts: Iterable[Verdict | BadSample],
+    train_days: int = 90,
+    test_days: int = 90,
+    until: str | datetime | None = None,
+    *,
+    shared: Literal["test", "train"] = "test",
+) -> TimeSplit:
+    """The paper's 5.1: train on the `train_days` before `until`, test on the `test_days` that follow.
+
+    A tenth of the training window's skus, by the hash of `split_of`, is for validation. Products with verdicts in both
+    windows stay in the window `shared` alone, so that nothing leaks. Without `until` the test window ends with the
+    latest verdict. A verdict's own `split` is not used. Raises SettingsError `bad_window`.
+    """
+    if shared not in ("test", "train"):
+        raise SettingsError("bad_window", f"found shared {shared!r}, allowed are test, train")
+    given = list(verdicts)
+    moments = [moment_of(v.time) if isinstance(v, Verdict) else None for v in given]
+    if until is None:
+        latest = max((moment for moment in moments if moment is not None), default=None)
+        if latest is None:
+            raise SettingsError("bad_window", "found no verdict with a time; split by sku, or give the verdicts a time")
+        boundary = latest - _span(test_days) + timedelta(microseconds=1)
+    else:
+        boundary = _end(until)
+    start, end = boundary - _span(train_days), boundary + _span(test_days)
+    sides: list[Literal["test", "train"] | None] = []
+    skus: dict[str, set[str]] = {"train": set(), "test": set()}
+    for verdict, moment in zip(given, moments, strict=True):
+        inside = moment is not None and start <= moment < end
+        sides.append(None if moment is None or not inside else "train" if moment < boundary else "test")
+        if (side := sides[-1]) is not None and isinstance(verdict, Verdict):
+            skus[side].add(verdict.sku)
+    both = skus["train"] & skus["test"]
+    kept: list[Verdict | BadSample] = []
+    dropped = outside = untimed = 0
+    for verdict, moment, side in zip(given, moments, sides, strict=True):
+        if isinstance(verdict, BadSample):
             kept.append(verdict)
-    return kept
+        elif moment is None:
+            untimed += 1
+        elif side is None:
+            outside += 1
+        elif verdict.sku in both and side != shared:
+            dropped += 1
+        else:
+            validation = side == "train" and split_of(verdict.sku) == "validation"
+            kept.append(replace(verdict, split="validation" if validation else side))
+    return TimeSplit(tuple(kept), boundary.isoformat(), len(both), dropped, outside, untimed)
 
 
-def _moment(text: str) -> datetime | None:
-    """ISO 8601 as a moment in UTC (taken for UTC where it names no zone); None where it is no such."""
-    try:
-        return _aware(datetime.fromisoformat(text))
-    except ValueError:
-        return None
+# Subsets and counts --------------------------------------------------------------------------------------------------
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def balanced(samples: Sequence[Labelled], rulebook: Rulebook, scope: Scope, seed: int = 0) -> list[Labelled]:
+    """The balanced subset of a scope (4.1): in each split as many qualified samples as ones that break a rule of it.
+
+    All violating samples and as many drawn qualified ones, or the other way round where those are fewer; in the order
+    of `samples`. Raises SettingsError `bad_scope`.
+    """
+    if scope not in get_args(Scope):
+        raise SettingsError("bad_scope", f"found scope {scope!r}, allowed are {', '.join(get_args(Scope))}")
+    rules = {rule.id for rule in rulebook.rules if rule.scope == scope}
+    rng = random.Random(seed)
+    chosen: list[int] = []
+    for split in SPLITS:
+        rows = [i for i, sample in enumerate(samples) if sample.split == split]
+        qualified = [i for i in rows if samples[i].label == QUALIFIED]
+        violating = [i for i in rows if samples[i].label in rules]
+        few = min(len(qualified), len(violating))
+        chosen += rng.sample(qualified, few) + rng.sample(violating, few)
+    return [samples[i] for i in sorted(chosen)]
 
 
-def counts(samples: Sequence[Labelled], rulebook: Rulebook, bad: Sequence[BadSample] = ()) -> Counts:
-    """How many samples by split, label and scope, and how many lines were left out for which reason."""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a set of samples holds: the paper's Table 1, and what else tells whether it can be trained on."""
+
+    total: int
+    k: int
+    """Length of a sequence by the rulebook."""
+    by_split: dict[str, int]
+    by_scope: dict[str, dict[str, int]]
+    """Split -> `qualified`, `single`, `pair`, `multi`, `other` -> number."""
+    by_label: dict[str, dict[str, int]]
+    """Split -> class of the rulebook -> number; a rule nobody has broken is there with 0."""
+    scopes: dict[str, str]
+    """Class -> its scope, in the order of the classes."""
+    products: dict[str, int]
+    """Split -> number of skus."""
+    lengths: dict[int, int]
+    """Images of a sequence -> number of sequences."""
+    sources: dict[str, int]
+    """What the label was read from: `accepted`, `rules`, `feedback`, `other` -> number."""
+    reviewers: dict[str, int]
+    """Reviewer -> number, the busiest first; "" for verdicts without one."""
+    first: str
+    """Time of the earliest verdict, ISO 8601 in UTC; "" where none has a time."""
+    last: str
+    untimed: int
+    """Verdicts without a time."""
+    bad: dict[str, int]
+    """Code -> number of lines left out."""
+    examples: dict[str, str]
+    """Code -> message of the first such line."""
+
+    def row(self) -> dict[str, Any]:
+        """JSON-ready dict."""
+        return {**asdict(self), "lengths": {str(length): n for length, n in self.lengths.items()}}
+
+    def __str__(self) -> str:
+        lines = [f"{self.total} samples of {sum(self.products.values())} products"]
+        wide = max(14, 2 + max(len(label) for label in self.scopes))
+        lines.append(" " * wide + "".join(f"{split:>11}{'':8}" for split in SPLITS).rstrip())
+        lines.append(_line(wide, "samples", [self.by_split[split] for split in SPLITS]))
+        lines.append(_line(wide, "products", [self.products[split] for split in SPLITS]))
+        totals = [self.by_split[split] for split in SPLITS]
+        for scope in dict.fromkeys(self.scopes.values()):
+            lines.append(_line(wide, scope, [self.by_scope[split].get(scope, 0) for split in SPLITS], totals))
+            rules = [label for label, its in self.scopes.items() if its == scope and label != scope]
+            lines += [_line(wide, f"  {r}", [self.by_label[split][r] for split in SPLITS], totals) for r in rules]
+        images = sum(length * n for length, n in self.lengths.items())
+        longer = sum(n for length, n in self.lengths.items() if length > self.k)
+        if self.total:
+            lines.append(
+                f"images a sequence: {images / self.total:.2f} on average, {min(self.lengths)} to {max(self.lengths)};"
+                f" {longer} longer than K = {self.k}"
+            )
+        lines.append("labels from: " + ", ".join(f"{source} {n}" for source, n in self.sources.items()))
+        lines.append(f"time: {self.first} to {self.last}" if self.first else "time: none")
+        lines[-1] += f"; {self.untimed} without" if self.first and self.untimed else ""
+        busiest = [f"{name or 'unnamed'} {n}" for name, n in list(self.reviewers.items())[:5]]
+        lines.append(f"reviewers: {len(self.reviewers)} ({', '.join(busiest)}{', ...' * (len(self.reviewers) > 5)})")
+        lines.append(f"left out: {sum(self.bad.values())}")
+        lines += [f"  {n} {code}, the first: {self.examples[code]}" for code, n in self.bad.items()]
+        return "\n".join(lines)
+
+
+def _line(wide: int, name: str, numbers: Sequence[int], totals: Sequence[int] = ()) -> str:
+    shares = [f"{n / total:8.1%}" if total else "" for n, total in zip(numbers, totals, strict=False)]
+    cells = [f"{n:>11}{share:>8}" for n, share in zip(numbers, shares or [""] * len(numbers), strict=True)]
+    return f"{name:<{wide}}" + "".join(cells).rstrip()
+
+
+def report(samples: Sequence[Labelled], rulebook: Rulebook, bad: Sequence[BadSample] = ()) -> Report:
+    """Counts of samples by split, scope and rule, with what they were made of and what was left out."""
     scopes: dict[str, str] = {rule.id: rule.scope for rule in rulebook.rules}
-    return Counts(
+    by_label: dict[str, dict[str, int]] = {split: dict.fromkeys(rulebook.classes, 0) for split in SPLITS}
+    by_scope: dict[str, dict[str, int]] = {
+        split: dict.fromkeys((QUALIFIED, *get_args(Scope), OTHER), 0) for split in SPLITS
+    }
+    skus: dict[str, set[str]] = {split: set() for split in SPLITS}
+    sources = dict.fromkeys(get_args(Source), 0)
+    for sample in samples:
+        by_label[sample.split][sample.label] += 1
+        by_scope[sample.split][scopes.get(sample.label, sample.label)] += 1
+        skus[sample.split].add(sample.verdict.sku)
+        sources[_read_label(sample.verdict, rulebook)[1]] += 1
+    moments = [moment for moment in (moment_of(sample.verdict.time) for sample in samples) if moment is not None]
+    return Report(
         total=len(samples),
-        by_split={split: sum(s.split == split for s in samples) for split in SPLITS},
-        by_label={split: dict(Counter(s.label for s in samples if s.split == split)) for split in SPLITS},
-        by_scope=dict(Counter(scopes.get(s.label, s.label) for s in samples)),
-        bad=dict(Counter(b.code for b in bad)),
+        k=rulebook.k,
+        by_split={split: sum(by_label[split].values()) for split in SPLITS},
+        by_scope=by_scope,
+        by_label=by_label,
+        scopes={label: scopes.get(label, label) for label in rulebook.classes},
+        products={split: len(skus[split]) for split in SPLITS},
+        lengths=dict(sorted(Counter(len(sample.verdict.sequence) for sample in samples).items())),
+        sources=sources,
+        reviewers=dict(Counter(sample.verdict.reviewer for sample in samples).most_common()),
+        first=min(moments).isoformat() if moments else "",
+        last=max(moments).isoformat() if moments else "",
+        untimed=len(samples) - len(moments),
+        bad=dict(sorted(Counter(sample.code for sample in bad).items())),
+        examples={sample.code: sample.message for sample in reversed(bad)},
     )
