@@ -6,9 +6,10 @@ They come from verdicts on sequences, or from a file that names them image by im
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from agpis.data import Image, Verdict
 from agpis.errors import TrainingError
 from agpis.rulebook import Rulebook
 from agpis.samples import SPLITS, BadSample, Labelled, Split, split_of
+from agpis.verdicts import is_text
 
 Float32 = npt.NDArray[np.float32]
 
@@ -163,7 +165,7 @@ def read_image_labels(path: str | Path, rulebook: Rulebook, *, bad: list[BadSamp
 def _image_label(line: bytes, place: str, base: str, rulebook: Rulebook) -> ImageLabel | BadSample:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return BadSample(place, "bad_json", f"{place}: wanted one JSON object a line ({error})")
     if not isinstance(row, dict):
         return BadSample(place, "bad_json", f"{place}: wanted one JSON object a line (found {type(row).__name__})")
@@ -171,10 +173,10 @@ def _image_label(line: bytes, place: str, base: str, rulebook: Rulebook) -> Imag
     if missing:
         return BadSample(place, "missing_field", f"{place}: found no {', '.join(missing)}; every line needs them")
     order = rulebook.single_rules
-    checks = {
-        "image": lambda value: isinstance(value, str),
+    checks: dict[str, Callable[[Any], bool]] = {
+        "image": is_text,
         "rules": lambda value: isinstance(value, list) and all(rule in order for rule in value),
-        "sku": lambda value: isinstance(value, str),
+        "sku": is_text,
         "split": lambda value: value in ("", *SPLITS),
     }
     for name, value in row.items():

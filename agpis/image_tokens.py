@@ -80,12 +80,15 @@ def cached_tokens(
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
+    name = _cache_name(images, size, key)
+    path = folder / f"{name}.json"
+    found = _finished(path)
+    if found is not None:  # also where nothing may be written
+        return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(error, folder) from error
-    name = _cache_name(images, size, key)
-    path = folder / f"{name}.json"
     with _waiting_lock(folder / f"{name}.lock"):
         found = _finished(path)
         if found is None:
@@ -157,7 +160,7 @@ class _Writer:
         self.offset = 0
 
     def fill(self, tokens_of: Callable[[UInt8], Float32], pixels: Pixels, batch: int, progress: bool) -> None:
-        """Makes what is missing, then writes the JSON and gives the array its name: both together say that all is there."""
+        """Makes what is missing, then writes the JSON and gives the array its name: both together say that it is whole."""
         self._resume()
         left = np.flatnonzero(~self.done)
         chunks = [left[at : at + batch] for at in range(0, len(left), batch)]

@@ -134,9 +134,9 @@ def verdict_of(row: dict[str, Any], *, place: str = "", base: str = "") -> Verdi
 
 def _fits(name: str, value: object) -> bool:
     if name in _TEXTS:
-        return _is_text(value)
+        return is_text(value)
     if name in _LISTS:
-        return isinstance(value, list | tuple) and all(_is_text(item) for item in value)
+        return isinstance(value, list | tuple) and all(is_text(item) for item in value)
     if name == "accepted":
         return isinstance(value, bool)
     if name == "image_index":
@@ -146,8 +146,8 @@ def _fits(name: str, value: object) -> bool:
     return isinstance(value, dict) and set(value) == set("xywh") and all(type(v) is int for v in value.values())
 
 
-def _is_text(value: object) -> bool:
-    """Half of a surrogate pair, which JSON can spell, is no text: it cannot be hashed, shown or looked up."""
+def is_text(value: object) -> bool:
+    """Whether it is a text. Half of a surrogate pair, which JSON can spell, is none: it cannot be hashed or shown."""
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
 
 
