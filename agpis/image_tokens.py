@@ -160,7 +160,7 @@ class _Writer:
         self.offset = 0
 
     def fill(self, tokens_of: Callable[[UInt8], Float32], pixels: Pixels, batch: int, progress: bool) -> None:
-        """Makes what is missing, then writes the JSON and gives the array its name: both together say that it is whole."""
+        """Makes what is missing, then writes the JSON and gives the array its name: together they say it is whole."""
         self._resume()
         left = np.flatnonzero(~self.done)
         chunks = [left[at : at + batch] for at in range(0, len(left), batch)]
