@@ -54,9 +54,9 @@ class Head(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.local: nn.Sequential | None = None
         if config.role == "compliance":
-            self.local = nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, outputs)
-            )
+            last = nn.Linear(config.hidden, outputs)
+            self.local = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.hidden), nn.GELU(), last)
+            nn.init.constant_(last.bias, -2.0)  # most pictures break no rule
 
     def forward(self, pooled: Tensor, places: Tensor) -> dict[str, Tensor]:
         """pooled (N, D), places (N, P, D): the tokens without the class token -> logits by name."""
