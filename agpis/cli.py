@@ -28,6 +28,7 @@ from agpis.errors import (
     TrainingError,
     output_error,
 )
+from agpis.training_commands import register
 
 if TYPE_CHECKING:
     from agpis.bundle import Bundle
@@ -318,3 +319,6 @@ def _generate(source: str, out: Path, options: Options, *, explain: bool = False
         raise typer.Exit(INTERRUPTED)
     if summary.totals.statuses.get("failed"):
         raise typer.Exit(FAILED)
+
+
+register(app)

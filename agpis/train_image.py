@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agpis.errors import TrainingError
-from agpis.export import ImageGraph, export_graph
+from agpis.export import export_graph
+from agpis.graphs import ImageGraph, TokensGraph
 from agpis.lessons import ImageLessons
 from agpis.loop import Optim, Part, fit
+from agpis.models.backbones import Backbone
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TOWERS, EfficientNetLite0, MBConv
 
@@ -175,6 +177,16 @@ def early_features(model: ImageModel, pixels: npt.NDArray[np.uint8]) -> tuple[Te
 def tokens_through_graph(model: ImageModel) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
     """A function (N, H, W, 3) -> (N, P, D) that runs the image graph exactly as it will be exported."""
     session = _session(ImageGraph(model), model.config.size, half=True)
+
+    def tokens(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.asarray(session.run(["tokens"], {"pixels": pixels})[0])
+
+    return tokens
+
+
+def graph_of_tokens(backbone: Backbone) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+    """A function uint8 (N, S, S, 3) -> (N, P, D) that runs a backbone through ONNX Runtime."""
+    session = _session(TokensGraph(backbone), backbone.size, half=False)
 
     def tokens(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.asarray(session.run(["tokens"], {"pixels": pixels})[0])

@@ -4,8 +4,8 @@
 
 Two files of verdicts with their pictures:
 
-- `samples.jsonl`: sequences of the training sources; `split` is train or validation, by sku. The violations of one
-  split are made of that split's products alone.
+- `samples.jsonl`: sequences of the sources to train on (`split` train) and of one more source to choose epochs and
+  settings on (`split` validation). The violations of one split are made of that split's products alone.
 - `unseen.jsonl`: sequences of the sources left out (`UNSEEN`), in the simulator's test style: other fonts, words,
   emblems and strengths. Every figure of the tables is measured here.
 
@@ -31,13 +31,15 @@ import cv2
 import numpy as np
 
 from agpis.errors import OutputError, TrainingError
+from agpis.listings import possible
 from agpis.rulebook import Rulebook, load_rulebook
-from agpis.samples import QUALIFIED, split_of
+from agpis.samples import QUALIFIED
 from agpis.simulate import SHARES, Catalogued, Stock, Style, load, sequences, write_samples
-from bench.starter import possible
 
 UNSEEN = ("kickstart", "oxid", "saleor")
-"""Sources that no row of the tables is trained on: 67 products with several pictures, of three shops."""
+"""Sources that no row of the tables is trained or tuned on: 67 products with several pictures, of three shops."""
+VALIDATION = ("smartstore",)
+"""A source of its own too: validation on other products of the shops trained on says little about another shop."""
 CHUNK = 200  # samples drawn from one generator; chunks are independent, so that processes can share the work
 SPLITS = ("train", "validation", "unseen")
 
@@ -60,10 +62,10 @@ SCALES = {
 
 
 def part_of(product: Catalogued) -> str:
-    """Which part a product belongs to: by source first, then by sku."""
+    """Which part a product belongs to."""
     if product.source in UNSEEN:
         return "unseen"
-    return "validation" if split_of(f"{product.source}/{product.sku}") == "validation" else "train"
+    return "validation" if product.source in VALIDATION else "train"
 
 
 _stocks: dict[str, tuple[Stock, Rulebook]] = {}
@@ -108,7 +110,8 @@ def build(
 
     A folder that already holds the same question is left as it is; one with another raises OutputError `other_run`.
     """
-    question = {"benchmark": "agpis-sim", "version": 1, "seed": seed, "scale": asdict(scale), "unseen": list(UNSEEN)}
+    question: dict[str, Any] = {"benchmark": "agpis-sim", "version": 1, "seed": seed, "scale": asdict(scale)}
+    question |= {"validation": list(VALIDATION), "unseen": list(UNSEEN)}
     final = out / "benchmark.json"
     if final.is_file():
         found: dict[str, Any] = json.loads(final.read_text("utf-8"))

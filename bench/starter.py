@@ -25,9 +25,10 @@ import cv2
 import numpy as np
 
 from agpis.bundle import Bundle, Qualified, calibrated, open_bundle
-from agpis.errors import SettingsError
+from agpis.calibration import fit_qualified
 from agpis.images import letterbox
 from agpis.inputs import stack
+from agpis.listings import possible
 from agpis.metrics import (
     Interval,
     auc,
@@ -36,7 +37,6 @@ from agpis.metrics import (
     recall_at_precision,
     threshold_for_false_alarms,
 )
-from agpis.rulebook import Rulebook
 from agpis.simulate import SHARES, SINGLE, Mix, Stock, Style, images, load, sequences
 from agpis.simulate.multi import close_up
 from agpis.simulate.stock import WHOLE
@@ -150,37 +150,10 @@ def measure_sequences(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.G
             seen.feedback_rule.append(nearest == sample.rule)
 
 
-def possible(rulebook: Rulebook, stock: Stock) -> Rulebook:
-    """Without the rules that this source has no products to break: a shop of two pictures a product has no third."""
-    kept = []
-    for rule in rulebook.rules:
-        if rule.simulate is not None and rule.scope != "single":
-            alone = rulebook.model_copy(update={"rules": (rule,)})
-            try:
-                next(
-                    sequences(stock, alone, np.random.default_rng(0), Style.test(), {rule.scope: 1.0}, (2, 3), "en", 1)
-                )
-            except SettingsError:
-                print(f"  left out, no product lends itself: {rule.id}")
-                continue
-        kept.append(rule)
-    return rulebook.model_copy(update={"rules": tuple(kept)})
-
-
 def calibration(seen: Seen) -> dict[str, float]:
-    """Temperature and shift of the classes under which p_qualified is likeliest right, on a grid."""
-    logs = np.log(np.maximum(np.stack(seen.classes), 1e-12))
-    good = np.asarray(seen.rule) == "qualified"
-    best = (np.inf, 1.0, 0.0)
-    for temperature in np.arange(0.6, 6.01, 0.2):
-        scaled = logs / temperature
-        others = scaled[:, 1:].max(1)
-        others = others + np.log(np.exp(scaled[:, 1:] - others[:, None]).sum(1))
-        for shift in np.arange(-4.0, 8.01, 0.1):
-            logit = scaled[:, 0] + shift - others
-            loss = float(np.logaddexp(0.0, np.where(good, -logit, logit)).mean())
-            best = min(best, (loss, float(temperature), float(shift)))
-    return {"temperature": round(best[1], 2), "shift": round(best[2], 2)}
+    """Temperature and shift of the classes under which p_qualified is likeliest right."""
+    temperature, shift = fit_qualified(np.stack(seen.classes), np.asarray(seen.rule) == "qualified")
+    return {"temperature": temperature, "shift": shift}
 
 
 def _words(text: str) -> list[str]:

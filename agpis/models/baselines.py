@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from agpis.errors import TrainingError
 from agpis.models.backbones import Backbone
+from agpis.models.muisc import Muisc
 
 WHITE = 255  # the ground of THE one resize, `agpis.images.letterbox`
 
@@ -172,3 +173,21 @@ def class_weights(labels: Tensor, classes: int, *, power: float = 0.5, most: flo
     present = counts > 0
     raw = (counts[present].mean() / counts.clamp_min(1e-9)).pow(power).clamp_max(most)
     return (raw * counts.sum() / (raw * counts).sum()).float()
+
+
+class EncoderOnly(nn.Module):
+    """MUIsC without its decoder, a row of the ablation: the mean of the sequence encoder's output -> class logits."""
+
+    def __init__(self, muisc: Muisc) -> None:
+        super().__init__()
+        self.muisc = muisc
+        self.out = nn.Linear(muisc.config.width, muisc.config.classes)
+        for unused in (muisc.decoder, muisc.words, muisc.text_positions, muisc.class_head, muisc.final_norm):
+            unused.requires_grad_(False)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """tokens (S, K, P, D), mask (S, K) -> (S, C)."""
+        memory = self.muisc.encode(tokens, mask)
+        seen = mask.repeat_interleave(self.muisc.config.memory_tokens, dim=1)[..., None]
+        logits: Tensor = self.out((memory * seen).sum(1) / seen.sum(1))
+        return logits + self.muisc.known(tokens, mask)

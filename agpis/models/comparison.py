@@ -65,28 +65,40 @@ class Compare(nn.Module):
         match, facts = self.facts(tokens, mask)
         return self.grid(match), self.image(facts), facts
 
-    def described(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Descriptors (S, K, G, E) and embeddings (S, K, W), L2-normalised; mean colours (S, K, 3) where known."""
-        layout = self.layout
-        if layout is None:
-            grid = tokens[:, :, 1:] if self.class_token else tokens
-            grid = F.layer_norm(grid, grid.shape[-1:])
-            return F.normalize(grid, dim=-1), F.normalize(grid.mean(2), dim=-1), None
-        p, start = layout.side * layout.side, layout.learned
-        grid = tokens[:, :, :p]
-        colour = grid[..., start + layout.descriptor :].mean(2)
-        return grid[..., start : start + layout.descriptor], tokens[:, :, p, layout.knowledge :], colour
+    def cosines(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Cosines of all places (S, K, G, K, G) and of the images as wholes (S, K, K); mean colours where known.
+
+        Plain tokens are not standardised one by one, which would write the grid several times over: their means and
+        lengths come out of the products, and an image as a whole is the mean of its standardised tokens.
+        """
+        layout, s, k = self.layout, tokens.shape[0], tokens.shape[1]
+        if layout is not None:
+            p, start = layout.side * layout.side, layout.learned
+            grid = tokens[:, :, :p]
+            flat = grid[..., start : start + layout.descriptor].flatten(1, 2)  # (S, K*G, E)
+            embedding = tokens[:, :, p, layout.knowledge :]
+            colour = grid[..., start + layout.descriptor :].mean(2)
+            cosine = (flat @ flat.transpose(1, 2)).view(s, k, p, k, p)
+            return cosine, embedding @ embedding.transpose(1, 2), colour
+        grid = tokens[:, :, 1:] if self.class_token else tokens
+        p, e = grid.shape[2], grid.shape[3]
+        with torch.autocast(tokens.device.type, enabled=False):  # differences of large products
+            flat = grid.float().flatten(1, 2)
+            mean = flat.mean(-1, keepdim=True)
+            products = flat @ flat.transpose(1, 2) - e * mean @ mean.transpose(1, 2)
+            length = torch.diagonal(products, dim1=1, dim2=2).clamp_min(1e-6).rsqrt()
+            cosine = (products * length[:, :, None] * length[:, None]).view(s, k, p, k, p)
+            whole = cosine.mean((2, 4))  # products of the images' mean descriptors
+            own = torch.diagonal(whole, dim1=1, dim2=2).clamp_min(1e-6).rsqrt()
+            return cosine, whole * own[:, :, None] * own[:, None], None
 
     def facts(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Best match of each place in each image (S, K, G, K); of each image with each: (S, K, 5K)."""
-        grid, embedding, colour = self.described(tokens)
-        s, k, p = grid.shape[0], grid.shape[1], grid.shape[2]
-        flat = grid.flatten(1, 2)  # (S, K*G, E)
-        match = flat @ flat.transpose(1, 2)  # (S, K*G, K*G)
-        match = match.view(s, k * p, k, p).amax(-1).view(s, k, p, k)
+        cosines, whole, colour = self.cosines(tokens)
+        k = tokens.shape[1]
         others = (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) * mask[:, None, :]  # (S, K, K)
-        match = match * others[:, :, None, :]
-        cosine = (embedding @ embedding.transpose(1, 2)) * others
+        match = cosines.amax(-1) * others[:, :, None, :]
+        cosine = whole * others
         if colour is None:
             distance = match.amin(2)  # the place that is found again worst
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,35 +217,56 @@ def _product(path: Path, row: dict[str, object], *, longest: int, details: bool)
     images = row["images"]
     assert isinstance(images, list)
     given = row.get("views")
-    views = given if isinstance(given, list) else ["front"] + ["unknown"] * (len(images) - 1)
+    return catalogued(
+        {name: str(row.get(name, "")) for name in ("sku", "title", "category", "style", "color")},
+        images,
+        lambda uri: (path.parent / uri).read_bytes(),
+        views=[str(view) for view in given] if isinstance(given, list) else None,
+        source=path.parent.name,
+        longest=longest,
+        details=details,
+    )
+
+
+def catalogued(
+    texts: Mapping[str, str],
+    images: Sequence[str],
+    fetch: Callable[[str], bytes],
+    *,
+    views: Sequence[str] | None = None,
+    source: str = "",
+    longest: int = LONGEST,
+    details: bool = True,
+) -> Catalogued | None:
+    """An approved product with its pictures decoded; unreadable ones are left out, None where none is readable.
+
+    Args:
+        texts: sku, title, and where known category, style and color.
+        fetch: the bytes of an image; ImageError or OSError where there are none.
+        views: what each picture shows; None: the first is taken for the front, the others for unknown views.
+        longest: longest side of the pictures kept, px.
+        details: cut a close-up out of a large primary.
+    """
+    views = views if views is not None else ["front", *["unknown"] * (len(images) - 1)]
     pictures, kept, uris = [], [], []
     detail = None
     for i, (uri, view) in enumerate(zip(images, views, strict=True)):
         want_detail = details and i == 0 and view in WHOLE
         try:
-            data = (path.parent / uri).read_bytes()
-            pixels = decode(data, name=uri, target=None if want_detail else longest // 2).pixels
+            pixels = decode(fetch(uri), name=uri, target=None if want_detail else longest // 2).pixels
         except (ImageError, OSError):
             continue
         small = reduced(pixels, longest)
         if want_detail:
             detail = _close_up(pixels, small, longest)
         pictures.append(small)
-        kept.append(str(view))
+        kept.append(view)
         uris.append(uri)
     if not pictures:
         return None
+    known = {name: texts.get(name, "") for name in ("sku", "title", "category", "style", "color")}
     return Catalogued(
-        sku=str(row["sku"]),
-        title=str(row.get("title", "")),
-        category=str(row.get("category", "")),
-        pictures=tuple(pictures),
-        views=tuple(kept),
-        uris=tuple(uris),
-        style=str(row.get("style", "")),
-        color=str(row.get("color", "")),
-        source=path.parent.name,
-        detail=detail,
+        **known, pictures=tuple(pictures), views=tuple(kept), uris=tuple(uris), source=source, detail=detail
     )
 
 

@@ -1,0 +1,303 @@
+"""The commands of one's own reviews: samples, simulate, train, export, evaluate. Each calls one public function."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from agpis.errors import MissingExtra, SettingsError
+
+if TYPE_CHECKING:
+    from agpis.checkpoint import Kind
+    from agpis.train import Training
+
+train_app = typer.Typer(
+    help="Train a model on reviewers' verdicts; see docs/reviews.md.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+
+Verdicts = Annotated[list[Path], typer.Argument(help="Files of verdicts, .jsonl or .parquet.")]
+CheckpointOut = Annotated[Path, typer.Option("-o", "--out", help="Folder of the checkpoint.")]
+Rules = Annotated[
+    str | None, typer.Option("--rulebook", help="default, amazon, google, walmart, ebay, or your own YAML.")
+]
+Preset = Annotated[
+    Literal["starter", "paper"],
+    typer.Option("--preset", help="starter: small, for a laptop; paper: ViT-B/16 trained as a whole, for a GPU."),
+]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML of settings; --show-config prints one.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as optim.lr=3e-4; may be repeated.")]
+Show = Annotated[bool, typer.Option("--show-config", help="Print every setting with its meaning, and stop.")]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Folder of cached tokens; runs may share it.")]
+Days = Annotated[int | None, typer.Option("--days", help="Only verdicts of the last so many days.")]
+Until = Annotated[str | None, typer.Option("--until", help="Only verdicts before this date, such as 2026-06-30.")]
+
+
+def samples(
+    verdicts: Verdicts,
+    rulebook: Rules = None,
+    days: Days = None,
+    until: Until = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a file of verdicts holds: counts and shares by scope and rule, splits, lines that are none."""
+    from agpis.rulebook import load_rulebook
+    from agpis.samples import labelled, report, window
+    from agpis.verdicts import BadSample, read_verdicts
+
+    rules = load_rulebook(rulebook or "default")
+    bad: list[BadSample] = []
+    read = window([v for path in verdicts for v in read_verdicts(path)], until=until, days=days)
+    found = report(labelled(read, rules, bad=bad), rules, bad)
+    print(json.dumps(found.row(), ensure_ascii=False) if as_json else found)
+
+
+def simulate(
+    source: Annotated[str, typer.Argument(help="Approved listings: a catalogue of any format that generate takes.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for samples.jsonl and images.")],
+    count: Annotated[int, typer.Option("--count", help="Number of samples.")] = 1000,
+    rulebook: Rules = None,
+    shares: Annotated[
+        str, typer.Option("--shares", help="Of qualified, single, pair and multi; the paper's when left out.")
+    ] = "0.71,0.12,0.07,0.10",
+    language: Annotated[Literal["en", "zh", "both"], typer.Option("--language", help="Of the feedback.")] = "en",
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Make rule-breaking and qualified samples, with feedback, out of approved listings: a first training set."""
+    from agpis.listings import simulate as run
+
+    parts = shares.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise SettingsError("bad_shares", f"--shares is {shares!r}; wanted four numbers: qualified,single,pair,multi.")
+    named = dict(zip(("qualified", "single", "pair", "multi"), numbers, strict=True))
+    path = run(source, out, count=count, rulebook=rulebook or "default", shares=named, language=language, seed=seed)
+    print(f"{count} samples in {path}; agpis samples {path} says what they hold.")
+
+
+def _train(
+    kind: Kind,
+    verdicts: list[Path],
+    out: Path,
+    preset: str,
+    config: Path | None,
+    settings: list[str] | None,
+    show: bool,
+    **options: Any,
+) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtra("torch", "train", f"agpis train {kind}") from None
+    from agpis.configs import from_file, from_options, lines
+    from agpis.train import Window, config_of, train
+
+    changes = from_file(config) if config else {}
+    training: Training = config_of(kind, preset, {**changes, **from_options(settings or [])})
+    if show:
+        print("\n".join(lines(training)))
+        return
+    if not verdicts:
+        raise SettingsError("bad_arguments", "Give at least one file of verdicts.")
+    when = Window(options.pop("days"), options.pop("until"), options.pop("test_days", None))
+    say = _quiet_say
+    print(train(kind, verdicts, out, training=training, when=when, progress=True, say=say, **options))
+    print(f"checkpoint: {out}")
+
+
+def _quiet_say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+OptionalVerdicts = Annotated[list[Path] | None, typer.Argument(help="Files of verdicts, .jsonl or .parquet.")]
+TestDays = Annotated[
+    int | None, typer.Option("--test-days", help="Keep the days after --until for testing, instead of a tenth of skus.")
+]
+
+
+@train_app.command("muisc")
+def train_muisc(
+    verdicts: OptionalVerdicts = None,
+    out: CheckpointOut = Path("checkpoints/muisc"),
+    rulebook: Rules = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Bundle whose image graph makes the tokens. [default: the starter]")
+    ] = None,
+    preset: Preset = "starter",
+    config: Config = None,
+    set_: Set = None,
+    show_config: Show = False,
+    cache: Cache = None,
+    days: Days = None,
+    until: Until = None,
+    test_days: TestDays = None,
+) -> None:
+    """Stage 2: the sequence model (MUIsC), from accepted and rejected sequences with their feedback."""
+    options = {"rulebook": rulebook, "base": base, "cache": cache, "days": days, "until": until, "test_days": test_days}
+    _train("muisc", verdicts or [], out, preset, config, set_, show_config, **options)
+
+
+@train_app.command("baseline")
+def train_baseline(
+    verdicts: OptionalVerdicts = None,
+    out: CheckpointOut = Path("checkpoints/baseline"),
+    rulebook: Rules = None,
+    preset: Preset = "starter",
+    config: Config = None,
+    set_: Set = None,
+    show_config: Show = False,
+    cache: Cache = None,
+    days: Days = None,
+    until: Until = None,
+    test_days: TestDays = None,
+) -> None:
+    """A single-tower baseline of the paper's Table 2, to compare with."""
+    options = {"rulebook": rulebook, "cache": cache, "days": days, "until": until, "test_days": test_days}
+    _train("baseline", verdicts or [], out, preset, config, set_, show_config, **options)
+
+
+@train_app.command("primary")
+def train_primary(
+    verdicts: OptionalVerdicts = None,
+    out: CheckpointOut = Path("checkpoints/primary"),
+    rulebook: Rules = None,
+    preset: Preset = "starter",
+    config: Config = None,
+    set_: Set = None,
+    show_config: Show = False,
+    cache: Cache = None,
+    days: Days = None,
+    until: Until = None,
+) -> None:
+    """Stage 1, choice of the primary, from accepted and corrected sequences with their candidates."""
+    options = {"rulebook": rulebook, "cache": cache, "days": days, "until": until}
+    _train("primary", verdicts or [], out, preset, config, set_, show_config, **options)
+
+
+@train_app.command("compliance")
+def train_compliance(
+    verdicts: OptionalVerdicts = None,
+    out: CheckpointOut = Path("checkpoints/compliance"),
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help='Image labels: {"image", "rules": [...]} a line.')
+    ] = None,
+    rulebook: Rules = None,
+    preset: Preset = "starter",
+    config: Config = None,
+    set_: Set = None,
+    show_config: Show = False,
+    cache: Cache = None,
+    days: Days = None,
+    until: Until = None,
+) -> None:
+    """Stage 1, non-compliant pictures, from rejections that name the image, and from image labels."""
+    options = {"labels": labels, "rulebook": rulebook, "cache": cache, "days": days, "until": until}
+    _train("compliance", verdicts or [], out, preset, config, set_, show_config, **options)
+
+
+def export(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new bundle.")],
+    muisc: Annotated[Path | None, typer.Option("--muisc", help="Checkpoint of the sequence model.")] = None,
+    primary: Annotated[Path | None, typer.Option("--primary", help="Checkpoint of the choice of the primary.")] = None,
+    compliance: Annotated[
+        Path | None, typer.Option("--compliance", help="Checkpoint of the non-compliance model.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Bundle that the rest is taken from. [default: the starter]")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Name of the bundle. [default: the folder's]")] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", help="qualified=0.4, noncompliant, primary or duplicate; may be repeated."),
+    ] = None,
+) -> None:
+    """Export checkpoints to a bundle, torch and ONNX compared first; roles without a checkpoint stay the base's."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtra("torch", "train", "agpis export") from None
+    from agpis.assemble import assemble
+    from agpis.bundle import Threshold
+
+    limits: dict[Any, Threshold] = {}
+    for option in threshold or []:
+        role, _, value = option.partition("=")
+        if role not in ("primary", "noncompliant", "duplicate", "qualified") or not _is_share(value):
+            raise SettingsError(
+                "bad_threshold",
+                f"--threshold {option!r}: wanted primary, noncompliant, duplicate or qualified = a number from 0 to 1.",
+            )
+        limits[role] = Threshold(value=float(value), data="given at export")
+    bundle = assemble(
+        out,
+        bundle_id=name or out.resolve().name,
+        primary=primary,
+        compliance=compliance,
+        muisc=muisc,
+        base=base,
+        thresholds=limits,
+    )
+    print(f"bundle {bundle.name}: {out}; use it with --bundle {out}")
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0.0 <= float(text) <= 1.0
+    except ValueError:
+        return False
+
+
+def evaluate(
+    verdicts: Annotated[Path, typer.Argument(help="File of verdicts, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for evaluation.json and the plots.")],
+    bundle: Annotated[str | None, typer.Option("--bundle", help="Folder of a bundle. [default: the starter]")] = None,
+    against: Annotated[str | None, typer.Option("--against", help="Another bundle, compared pair by pair.")] = None,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, typer.Option("--split", help="Only this split. [default: all]")
+    ] = None,
+    precision: Annotated[
+        list[float] | None, typer.Option("--precision", help="Give the threshold for this precision; may be repeated.")
+    ] = None,
+    withheld: Annotated[
+        list[float] | None, typer.Option("--withheld", help="Give the threshold that holds this share back.")
+    ] = None,
+    feedback: Annotated[bool, typer.Option("--feedback/--no-feedback", help="Measure the written feedback.")] = True,
+    rounds: Annotated[int, typer.Option("--rounds", help="Bootstrap rounds of the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Measure a bundle on verdicts: AUC, recall at precision, by scope and rule, with intervals and plots."""
+    from rich.console import Console
+
+    from agpis.evaluate import WITHHELD, evaluate_bundle
+    from agpis.figures import PRECISIONS
+
+    found = evaluate_bundle(
+        bundle,
+        verdicts,
+        out,
+        split=split,
+        against=against,
+        feedback=feedback,
+        precisions=precision or PRECISIONS,
+        withheld=withheld or WITHHELD,
+        rounds=rounds,
+        seed=seed,
+    )
+    Console().print(found)
+    print(f"{out / 'evaluation.json'}, roc.png, precision_recall.png, reliability.png")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `agpis`."""
+    panel = "Your own reviews (docs/reviews.md)"
+    app.command(rich_help_panel=panel)(samples)
+    app.command(rich_help_panel=panel)(simulate)
+    app.add_typer(train_app, name="train", rich_help_panel=panel)
+    app.command(rich_help_panel=panel)(export)
+    app.command(rich_help_panel=panel)(evaluate)
