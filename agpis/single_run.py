@@ -50,7 +50,7 @@ class SingleTraining:
     freeze: bool = True
     """Train the head alone; the backbone's tokens are then made once and cached. False trains the backbone too."""
     optim: Optim = field(default_factory=lambda: Optim(batch=64, lr=1.5e-3, epochs=10, patience=3))
-    """Loop; a sample is a picture, for primary selection a product with all its candidates."""
+    """Loop; a sample is a picture, for primary selection one choice among a product's candidates."""
     tower_rate: float = 0.1
     """Learning rate of the backbone, as a part of the head's; 0.1 of the default is the paper's 1.5e-4 (4.2)."""
     hidden: int = 256

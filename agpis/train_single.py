@@ -27,7 +27,7 @@ from agpis.rulebook import Rulebook
 from agpis.single_run import Batch, Bool, Float32, Int64, Run, SingleReport, SingleTraining, Table, distinct
 
 LEAST = 4
-"""Fewest products, or pictures of a kind, that a training starts with."""
+"""Fewest choices of a primary, or pictures of a kind, that a training starts with."""
 CHANCE = 0.5
 """The validation figure where no two kinds of pictures could be read."""
 
@@ -37,7 +37,7 @@ class PrimaryTraining(SingleTraining):
     """`agpis train primary`."""
 
     optim: Optim = field(default_factory=lambda: Optim(batch=16, lr=1.5e-3, epochs=10, patience=3))
-    """Loop; a sample is a product with all its candidates."""
+    """Loop; a sample is one choice: the primary of a sequence and all the candidates it was chosen from."""
     lost: float = 0.03
     """Share of the validation products that may lose their best acceptable picture to the threshold."""
 
@@ -115,14 +115,14 @@ def train_primary(
         split: [g for g in groups if g.split == split] for split in ("train", "validation")
     }
     if len(sides["train"]) < LEAST:
-        raise _too_few(f"{len(sides['train'])} products with a choice of pictures", f"{LEAST} or more")
+        raise _too_few(f"{len(sides['train'])} choices of a primary", f"{LEAST} or more")
     images, rows = distinct(g.images for side in sides.values() for g in side)
     head = HeadConfig("primary", hidden=training.hidden, dropout=training.dropout)
     run = Run(head, training, images, cache or out / "tokens", limits, progress)
     count = len(sides["train"])
     table, left = Table.of(rows[:count], [g.primary for g in sides["train"]]).kept(run.readable)
     if len(left) < LEAST:
-        raise _too_few(f"{len(left)} products whose primary can be read", f"{LEAST} or more")
+        raise _too_few(f"{len(left)} choices whose primary can be read", f"{LEAST} or more")
     checked = Table.of(rows[count:], [g.primary for g in sides["validation"]])
     skus = np.array([g.sku for g in sides["validation"]])
 
@@ -161,10 +161,11 @@ def train_primary(
     else:
         run.notes.append("No validation products: the threshold of p_primary is not set on data.")
         entry = {"value": 0.3, "data": "not set on data"}
-    counts = {
-        split: {"products": len(side), "pictures": int(side.sizes.sum())}
-        for split, side in (("train", table.kept(run.ok)[0]), ("validation", checked.kept(run.ok)[0]))
-    }
+    counts = {}
+    for split, side, all_left in (("train", table, left), ("validation", checked, np.arange(len(checked)))):
+        now, chosen = side.kept(run.ok)
+        products = len({sides[split][i].sku for i in all_left[chosen]})
+        counts[split] = {"products": products, "choices": len(now), "pictures": int(now.sizes.sum())}
     return run.finish(out, rulebook, counts, {"thresholds": {"primary": entry}, **values}, log)
 
 

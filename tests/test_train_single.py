@@ -120,7 +120,10 @@ def test_primary_is_learned_and_the_checkpoint_says_the_same(
 ) -> None:
     report = train_primary(primary_groups(reviewed(shop)), RULEBOOK, training, tmp_path / "p", progress=False)
     metrics = figures(report, tmp_path / "p")
-    assert report.counts == {"train": {"products": 24, "pictures": 72}, "validation": {"products": 8, "pictures": 24}}
+    assert report.counts == {
+        "train": {"products": 24, "choices": 24, "pictures": 72},
+        "validation": {"products": 8, "choices": 8, "pictures": 24},
+    }
     assert report.bad == ()
     assert metrics["auc"] > 0.9
     assert metrics["top1"] > 0.8
@@ -192,7 +195,10 @@ def test_bad_pictures_are_named_and_left_out(
     report = train_primary(primary_groups(reviewed(torn)), RULEBOOK, training, tmp_path / "p")
     assert {bad.uri: bad.code for bad in report.bad} == BAD
     # product 0 lost its primary, 1 a candidate, 3 (validation) its primary
-    assert report.counts == {"train": {"products": 23, "pictures": 68}, "validation": {"products": 7, "pictures": 21}}
+    assert report.counts == {
+        "train": {"products": 23, "choices": 23, "pictures": 68},
+        "validation": {"products": 7, "choices": 7, "pictures": 21},
+    }
     kept = json.loads((tmp_path / "p" / "config.json").read_text())["training"]["bad"]
     assert kept == [asdict(bad) for bad in report.bad]
     printed = capsys.readouterr().err
@@ -233,14 +239,14 @@ def test_a_step_without_a_readable_picture_is_survived(torn: Path, tmp_path: Pat
         progress=False,
     )
     assert len(report.bad) == 6
-    assert report.counts["train"] == {"products": 3, "pictures": 9}
+    assert report.counts["train"] == {"products": 3, "choices": 3, "pictures": 9}
 
 
 # Too little to train on
 
 
 def test_too_few_products(shop: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="found 3 products with a choice of pictures to train on") as caught:
+    with pytest.raises(TrainingError, match="found 3 choices of a primary to train on") as caught:
         train_primary(primary_groups(reviewed(shop, [0, 1, 2])), RULEBOOK, FROZEN_PRIMARY, tmp_path / "p")
     assert caught.value.code == "too_few_samples"
     assert not (tmp_path / "p").exists()
@@ -248,7 +254,7 @@ def test_too_few_products(shop: Path, tmp_path: Path) -> None:
 
 def test_too_few_that_can_be_read(torn: Path, tmp_path: Path) -> None:
     groups = primary_groups(reviewed(torn, [0, 1, 2, 5]))
-    with pytest.raises(TrainingError, match="found 3 products whose primary can be read") as caught:
+    with pytest.raises(TrainingError, match="found 3 choices whose primary can be read") as caught:
         train_primary(groups, RULEBOOK, FROZEN_PRIMARY, tmp_path / "p", progress=False)
     assert caught.value.code == "too_few_samples"
 
@@ -279,7 +285,7 @@ def test_without_a_validation_split_it_goes_on_and_says_so(shop: Path, tmp_path:
         "No validation figure: trained to the end, without early stopping.",
         "No validation products: the threshold of p_primary is not set on data.",
     )
-    assert report.counts["validation"] == {"products": 0, "pictures": 0}
+    assert report.counts["validation"] == {"products": 0, "choices": 0, "pictures": 0}
     assert "not set on data" in str(report)
     labels = image_labels(samples, RULEBOOK)
     clean = train_compliance(labels, RULEBOOK, replace(FROZEN_COMPLIANCE, optim=short), tmp_path / "c", progress=False)
