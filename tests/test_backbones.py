@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +304,86 @@ def test_what_cannot_be_fetched(name: str, monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(TrainingError, match="give its path as the name") as caught:
         new_backbone(BackboneConfig(name))
     assert caught.value.code == "weights_not_found"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What the hub's client asks of a hub: the files of shop/vit, and of shop/broken all but one."""
+
+    folder: Path
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        repository, _, file = self.path.lstrip("/").partition("/resolve/main/")
+        path = self.folder / Path(file).name
+        if repository == "shop/broken" and file == "preprocessor_config.json":
+            self.send_response(400)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif repository not in ("shop/vit", "shop/broken") or not path.is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound" if repository == "shop/vit" else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            data = path.read_bytes()
+            self.send_response(200)
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+ASK_THE_HUB = """
+import sys, torch
+from agpis.errors import TrainingError
+from agpis.models.backbones import BackboneConfig, new_backbone
+for name in sys.argv[1:]:
+    try:
+        backbone = new_backbone(BackboneConfig(name))
+        total = sum(v.double().sum() for v in backbone.state_dict().values())
+        print(backbone.config.architecture["mean"], float(total))
+    except TrainingError as error:
+        print(error.code, error.message)
+"""
+
+
+def ask_the_hub(port: int, cache: Path, *names: str) -> list[str]:
+    """In a process of its own, because the hub's address is read on import."""
+    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_THE_HUB, *names], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_by_hub_name(tmp_path: Path) -> None:
+    model = transformer("vit")
+    write(model, tmp_path / "files")  # no preprocessor_config.json
+    handler = type("Handler", (Hub,), {"folder": tmp_path / "files"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            lines = ask_the_hub(server.server_port, tmp_path / "cache", "shop/vit", "shop/other", "shop/broken")
+        finally:
+            server.shutdown()
+            thread.join()
+    found, missing, refused = lines
+    inner = sum(float(v.double().sum()) for name, v in model.state_dict().items() if not name.startswith("pooler"))
+    mean, _, total = found.rpartition(" ")
+    assert mean == "[0.5, 0.5, 0.5]"
+    assert float(total) == pytest.approx(inner, rel=1e-6)
+    assert missing.startswith("weights_not_found 'shop/other'")
+    assert refused.startswith("weights_not_found 'shop/broken'")  # never a guess at how pictures are normalised
 
 
 @pytest.mark.parametrize(

@@ -56,20 +56,26 @@ def quiet() -> Iterator[None]:
 
 
 def hub_file(name: str, file: str) -> Path | None:
-    """A file of a hub repository or folder, fetched if need be; None when there is no such file.
+    """A file of a hub repository or folder, fetched if need be; None when it is known that there is no such file.
 
-    Raises TrainingError `weights_not_found` when the repository or folder itself cannot be had.
+    Raises TrainingError `weights_not_found` when the repository or folder cannot be had, or cannot be asked.
     """
-    from transformers.utils import cached_file
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     if Path(name).is_dir():
         return Path(name) / file if (Path(name) / file).is_file() else None
     try:
         with quiet():
-            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+            return Path(hf_hub_download(name, file))
+    except LocalEntryNotFoundError as error:  # no connection: nothing is known of a file that is not in the cache
+        if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:
+            return None
+        raise not_found(name, f"{file} is not in the cache, and the hub cannot be reached.") from error
+    except EntryNotFoundError:
+        return None
     except (OSError, ValueError) as error:  # ValueError: what cannot be a repository's name
         raise not_found(name, error) from error
-    return None if found is None else Path(found)
 
 
 def not_found(name: str, reason: object) -> TrainingError:
