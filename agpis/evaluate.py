@@ -242,6 +242,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path) -> None:
     def curve(name: str, figure: str, of: Scores = scores) -> Curve:
         return Curve(name, of.p_qualified, good, figure, bands, of.threshold)
 
+    gained = ""
     first = curve(scores.bundle, f"AUC {whole.value:.3f}")
     if versus is None:
         scopes = np.array(evaluation.scopes)
@@ -258,11 +259,11 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path) -> None:
         gap = versus.figures["auc"]
         curves = several = [first, curve(versus.second, f"AUC {gap.second:.3f}", versus.other)]
         between = f"{gap.difference.value:+.3f} [{gap.difference.low:+.3f}, {gap.difference.high:+.3f}]"
-        caption += f"\nDifference in AUC {between}, paired, p = {gap.p:.3f}."
+        gained = f"\nDifference in AUC {between}, paired, p = {gap.p:.3f}."
     calibrated = [
         replace(c, figure=f"calibration error {expected_calibration_error(c.scores, c.positive):.3f}") for c in curves
     ]
-    draw_roc(folder / "roc.png", several, caption)
+    draw_roc(folder / "roc.png", several, caption + gained)
     draw_precision_recall(folder / "precision_recall.png", [replace(c, figure="") for c in curves], caption, PRECISIONS)
     draw_reliability(folder / "reliability.png", calibrated, caption)
     text = json.dumps(evaluation.row(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -287,7 +288,8 @@ def _tables(evaluation: Evaluation) -> list[Table]:
         section = figure.name
         digits = 1 if figure.name == "feedback_chrf" else 3
         value, low, high = (_number(x, digits) for x in (figure.value, figure.low, figure.high))
-        counts = ", ".join(f"{n} {kind}" for kind, n in figure.counts.items())
+        kinds = {kind: "rejected" if kind == figure.about else kind for kind in figure.counts}
+        counts = ", ".join(f"{n} {kinds[kind]}" for kind, n in figure.counts.items())
         name = _NAMES.get(figure.name, figure.name.replace("_", " ")).format(figure.about)
         main.add_row(name, value, f"{low} to {high}", counts + (" *" if figure.few else ""))
     if any(figure.few for figure in evaluation.figures):

@@ -296,7 +296,7 @@ def named_rule(text: str, sample: Labelled, rulebook: Rulebook) -> str:
     """The label that a decoded feedback stands for, by the rules that read reviewers' feedback; "yes" is qualified."""
     if normalised(text) == ACCEPTED:
         return QUALIFIED
-    return label_of(replace(sample.verdict, accepted=False, rules=(), feedback=text), rulebook)
+    return label_of(replace(sample.verdict, accepted=False, rules=(), feedback=" ".join(text.split())), rulebook)
 
 
 def chrf(texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:

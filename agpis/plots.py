@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), "--", ":")
 """Line styles: curves differ in print and to the colour-blind too."""
 GREY = "#6e6e6e"
@@ -48,7 +48,10 @@ _STYLE = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "figure.constrained_layout.w_pad": 0.12,  # inches; the last tick's label is wider than the axis
-    "legend.frameon": False,
+    "legend.frameon": True,  # without its edge: a white ground over the grid
+    "legend.edgecolor": "none",
+    "legend.facecolor": "white",
+    "legend.framealpha": 0.85,
     "legend.fontsize": 9,
 }
 
@@ -80,14 +83,14 @@ def need_matplotlib() -> None:
 
 def draw_roc(path: Path, curves: Sequence[Curve], caption: str) -> None:
     """True against false positive rate; the first curve is drawn boldest. Raises OutputError, MissingExtra."""
-    with _drawing(path, "Receiver operating characteristic", caption + _BAND) as figure:
+    with _drawing(path, "Receiver operating characteristic", caption + _BAND, width=5.9) as figure:
         axes = figure.add_subplot()
         for index, curve in enumerate(curves):
             false, true = roc(curve.scores, curve.positive)
             _band(axes, curve, index, _roc_of)
             _line(axes, false, true, curve, index)
-            if curve.threshold is not None:
-                scores, positive = np.asarray(curve.scores), np.asarray(curve.positive, dtype=bool)
+            scores, positive = np.asarray(curve.scores), np.asarray(curve.positive, dtype=bool)
+            if curve.threshold is not None and positive.any() and not positive.all():
                 at = [float((scores[kind] >= curve.threshold).mean()) for kind in (~positive, positive)]
                 _mark(axes, at[0], at[1], curve, index)
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="chance, AUC 0.5")
@@ -99,7 +102,7 @@ def draw_roc(path: Path, curves: Sequence[Curve], caption: str) -> None:
 def draw_precision_recall(
     path: Path, curves: Sequence[Curve], caption: str, precisions: Sequence[float] = (0.80, 0.85, 0.90)
 ) -> None:
-    """Precision against recall of `qualified`, the recall at each wanted precision marked on the first curve."""
+    """Precision against recall of `qualified`, with the recall at each wanted precision where there is one curve."""
     with _drawing(path, "Precision and recall of qualified sequences", caption + _BAND) as figure:
         axes = figure.add_subplot()
         share = float(np.mean(np.asarray(curves[0].positive, dtype=bool)))
@@ -113,7 +116,7 @@ def draw_precision_recall(
                 at = submitted - 1
                 _mark(axes, float(recall[at]), float(precision[at]), curve, index)
         axes.axhline(share, color=GREY, linewidth=1, linestyle=":", label=f"everything submitted, {share:.3f}")
-        for wanted in precisions:
+        for wanted in precisions if len(curves) == 1 else ():
             found = recall_at_precision(curves[0].scores, curves[0].positive, wanted)
             if found > 0:
                 left = found > 0.4
@@ -126,6 +129,7 @@ def draw_precision_recall(
                     ha="right" if left else "left",
                     va="center",
                     fontsize=8,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
                 )
         _unit(
             axes, "Recall: share of qualified sequences submitted", "Precision: share of submitted that are qualified"
@@ -149,6 +153,7 @@ def draw_reliability(path: Path, curves: Sequence[Curve], caption: str, bins: in
             above.scatter(x, y, 30 + 160 * counts / counts.sum(), color=colour, zorder=3)
         above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
         _unit(above, "", "Share accepted by reviewers")
+        above.set_ylim(-0.03, 1.03)
         above.legend(loc="upper left")
         edges = np.linspace(0, 1, 2 * bins + 1)
         if len(curves) == 1:
@@ -157,7 +162,7 @@ def draw_reliability(path: Path, curves: Sequence[Curve], caption: str, bins: in
                 [scores[positive], scores[~positive]],
                 edges,
                 stacked=True,
-                color=COLOURS[1:3],
+                color=(COLOURS[2], COLOURS[1]),
                 label=[f"qualified, n = {int(positive.sum())}", f"rejected, n = {int((~positive).sum())}"],
                 edgecolor="white",
                 linewidth=0.6,
@@ -181,14 +186,14 @@ def draw_reliability(path: Path, curves: Sequence[Curve], caption: str, bins: in
 
 
 @contextmanager
-def _drawing(path: Path, title: str, caption: str, height: float = 5.6) -> Iterator[Figure]:
+def _drawing(path: Path, title: str, caption: str, width: float = 6.6, height: float = 5.6) -> Iterator[Figure]:
     """A figure with title and caption, saved when the block ends well."""
     need_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.6, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         # An empty line for each of the caption's, so that the layout leaves room for it.
         room = "\n" * (1 + caption.count("\n"))
         figure.suptitle(f"{title}{room}", x=0.02, ha="left", fontweight="bold", fontsize=12)
