@@ -442,7 +442,7 @@ def new_muisc(training: MuiscTraining, source: Source, rulebook: Rulebook, text:
             "compare": training.compare,
             "layout": source.layout,
             "pool": training.pool,
-            "hide": training.hide if source.layout is not None else 0.0,
+            "hide": training.hide if training.compare or source.layout is not None else 0.0,
             **brought,
             "vocabulary": text.vocabulary,
         }

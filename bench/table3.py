@@ -11,6 +11,7 @@ rules), and those of the authors' later notes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -44,7 +45,7 @@ def main(options: Sequence[str] | None = None) -> None:
     found = summary(entries)
     text = [show("Table 3, common backbone: frozen EfficientNet-Lite0 (ImageNet)", found, len(budget.seeds))]
     names = [row.name for row in STEPS if row.name in found]
-    steps = list(zip(names, names[1:], strict=False))
+    steps = list(pairwise(names))
     steps += [("MUIsC", row.name) for row in OPTIONS if row.name in found and "MUIsC" in found]
     for before, after in steps:
         value, low, high = difference(bench, entries, after, before, chosen.out)

@@ -153,6 +153,7 @@ def joined_tokens(bench: Benchmark, data: SequenceData, name: str, config: Backb
             whole.reshape(-1, *whole.shape[2:])[present] = found
             one = joined(torch.from_numpy(whole), torch.from_numpy(index >= 0)).numpy()
             rows.append(backbone.pooled(torch.from_numpy(run(one))).numpy()[:, None].astype(np.float16))
+        path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.concatenate(rows))
     return np.load(path)  # type: ignore[no-any-return]
 

@@ -82,8 +82,8 @@ class MuiscConfig:
     pool: int | None = None
     """Side to which a square grid is averaged before the encoder (starter: 7 to 4), for speed."""
     hide: float = 0.0
-    """Share of training sequences whose learned columns and product embeddings are hidden: the model then leans on
-    comparison and on what stage 1 knows, which carries over to other shops better than looks do."""
+    """Share of training sequences whose looks are hidden (tokens; with a layout their learned columns and the product
+    embeddings): the model then leans on comparison and on what stage 1 knows, which carries over to other shops."""
 
     def __post_init__(self) -> None:
         for heads in (self.encoder_heads, self.decoder_heads):
@@ -101,6 +101,8 @@ class MuiscConfig:
                 f"layout gives tokens of {self.layout.tokens} x {self.layout.width}, the config says "
                 f"{self.tokens} x {self.token_width}.",
             )
+        if self.hide > 0 and not (self.compare or self.layout is not None):
+            raise TrainingError("bad_config", "hide needs compare or a layout: else nothing of the images is left.")
         if self.pool is not None and (self.side**2 != self.grid or not 1 <= self.pool <= self.side):
             raise TrainingError(
                 "bad_config",
@@ -253,12 +255,15 @@ class Muisc(nn.Module):
         if layout is not None:
             p = layout.side * layout.side
             grid, whole = tokens[:, :, :p], tokens[:, :, p:]
-            if self.training and config.hide > 0:
-                shown = (torch.rand(len(tokens), 1, 1, 1, device=tokens.device) >= config.hide).to(tokens.dtype)
-                grid = torch.cat([grid[..., : layout.learned] * shown, grid[..., layout.learned :]], dim=-1)
-                whole = torch.cat([whole[..., : layout.knowledge], whole[..., layout.knowledge :] * shown], dim=-1)
         else:
             grid, whole = tokens[:, :, config.extra :], tokens[:, :, : config.extra]
+        if self.training and config.hide > 0:
+            shown = (torch.rand(len(tokens), 1, 1, 1, device=tokens.device) >= config.hide).to(tokens.dtype)
+            if layout is not None:
+                grid = torch.cat([grid[..., : layout.learned] * shown, grid[..., layout.learned :]], dim=-1)
+                whole = torch.cat([whole[..., : layout.knowledge], whole[..., layout.knowledge :] * shown], dim=-1)
+            else:
+                grid, whole = grid * shown, whole * shown
         match = facts = None
         if self.compare is not None:
             match, facts, _ = self.compare(tokens, mask)
@@ -390,7 +395,7 @@ class SequenceModel(nn.Module):
         if self.backbone is None:
             raise TrainingError("bad_config", "this model has no backbone of its own; give it tokens.")
         present = mask > 0.5
-        found = self.backbone(pixels[present])
+        found: Tensor = self.backbone(pixels[present])
         tokens = found.new_zeros((*present.shape, *found.shape[1:]))
         tokens[present] = found
         return tokens
