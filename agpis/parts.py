@@ -96,7 +96,13 @@ def batches(parts: Parts, first: int, end: int, workers: int, device: torch.devi
         pin_memory=device.type == "cuda" and parts.load is not None,
         worker_init_fn=_start_worker,
     )
-    return _moved(iter(loader), device)
+    before = cv2.getNumThreads()
+    if workers:  # a forked worker hangs when it touches the threads that OpenCV has here, so there must be none
+        cv2.setNumThreads(1)
+    made = iter(loader)
+    if workers:
+        cv2.setNumThreads(before)
+    return _moved(made, device)
 
 
 def _moved(made: Iterator[Any], device: torch.device) -> Iterator[Any]:
@@ -113,7 +119,8 @@ def _same(batch: Any) -> Any:
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but only the loop decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    cv2.setNumThreads(1)  # a worker a core
+    if cv2.getNumThreads() != 1:  # a worker a core; a forked one has it from the parent
+        cv2.setNumThreads(1)
 
 
 @functools.lru_cache(maxsize=2)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -225,6 +226,24 @@ def test_workers_load_what_the_loop_would() -> None:
     )  # fmt: skip
     assert again == rows
     assert_same(other, model)
+
+
+def test_workers_may_use_opencv_after_this_process_has() -> None:
+    """A forked process has no threads, but OpenCV believes that its pool is there, and waits for it."""
+    model, _ = regression()
+    picture = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    cv2.setNumThreads(4)
+    for _ in range(20):
+        cv2.GaussianBlur(picture, (31, 31), 5)
+
+    def load(part: Part) -> Tensor:
+        blurred = cv2.GaussianBlur(cv2.resize(picture, (800, 800)), (5, 5), 1)
+        return torch.from_numpy(blurred[:16, :4, 0] / np.float32(255))
+
+    optim = replace(LINEAR, steps=6)
+    fit(model, lambda x: {"total": model(x).square().mean()}, 64, optim, seed=0, name="x", load=load, workers=2)
+    assert cv2.getNumThreads() == 4
+    cv2.setNumThreads(-1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
