@@ -23,6 +23,7 @@ from agpis.train_sequence import (
     backbone_source,
     class_probabilities,
     class_weights,
+    digest,
     prepared,
     validation_auc,
 )
@@ -152,7 +153,8 @@ def train_baseline(
         workers=0 if tokens is not None else training.workers,
         slower=[(backbone, 0.0 if training.freeze else training.tower_rate)],
         validate=validate if held else None,
-        folder=out / "state",
+        folder=out,
+        question={"model": asdict(config), "training": asdict(training), "samples": digest(train)},
         progress=progress,
     )
     model.cpu()

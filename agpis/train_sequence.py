@@ -390,6 +390,14 @@ def prepared(samples: Sequence[Labelled], rulebook: Rulebook, k: int) -> Sequenc
     return data
 
 
+def digest(data: SequenceData) -> str:
+    """Hash of what is trained on: images by name, order, labels and texts."""
+    found = hashlib.sha256("\0".join(image.location for image in data.images).encode())
+    found.update(data.index.tobytes() + data.labels.tobytes())
+    found.update("\0".join((*data.titles, *data.categories, *data.feedbacks)).encode())
+    return found.hexdigest()
+
+
 def validation_auc(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
     """AUC of p_qualified; NaN where all samples are of one kind."""
     return auc(probabilities[:, 0], labels == 0)
@@ -537,7 +545,8 @@ def train_muisc(
         workers=0 if source.cached is not None else training.workers,
         slower=slower,
         validate=validate if held else None,
-        folder=out / "state",
+        folder=out,
+        question={"model": asdict(model.muisc.config), "training": asdict(training), "samples": digest(train)},
         progress=progress,
     )
     model.cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -91,10 +92,7 @@ def _train(
     show: bool,
     **options: Any,
 ) -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise MissingExtra("torch", "train", f"agpis train {kind}") from None
+    _need_torch(f"agpis train {kind}")
     from agpis.configs import from_file, from_options, lines
     from agpis.train import Window, config_of, train
 
@@ -218,10 +216,7 @@ def export(
     ] = None,
 ) -> None:
     """Export checkpoints to a bundle, torch and ONNX compared first; roles without a checkpoint stay the base's."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise MissingExtra("torch", "train", "agpis export") from None
+    _need_torch("agpis export")
     from agpis.assemble import assemble
     from agpis.bundle import Threshold
 
@@ -244,6 +239,11 @@ def export(
         thresholds=limits,
     )
     print(f"bundle {bundle.name}: {out}; use it with --bundle {out}")
+
+
+def _need_torch(purpose: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra("torch", "train", purpose)
 
 
 def _is_share(text: str) -> bool:
