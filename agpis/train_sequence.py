@@ -72,6 +72,9 @@ class MuiscTraining:
     """Tokens of feedback."""
     category: bool = False
     """Category before the title (the authors' later notes)."""
+    word_dropout: float = 0.0
+    """Share of a title's tokens left out in training: on few products a whole title tells which product it is, and
+    the model learns the product by heart."""
     predict_title: bool = False
     """Predict the title's tokens too (the authors' later notes)."""
     tied: bool = True
@@ -96,12 +99,16 @@ class MuiscTraining:
     def __post_init__(self) -> None:
         if self.backbone is None and not self.freeze:
             raise TrainingError("bad_config", "freeze is False, but the tokens come from a bundle; name a backbone.")
+        if self.word_dropout and self.predict_title:
+            raise TrainingError("bad_config", "word_dropout leaves out words that predict_title wants predicted.")
+        if not 0.0 <= self.word_dropout < 1.0:
+            raise TrainingError("bad_config", f"word_dropout is {self.word_dropout}; allowed is 0 to below 1.")
         if not 0.0 <= self.class_weights <= 1.0:
             raise TrainingError("bad_config", f"class_weights is {self.class_weights}; allowed is 0 to 1.")
 
 
 PRESETS: dict[str, MuiscTraining] = {
-    "starter": MuiscTraining(hide=0.3),
+    "starter": MuiscTraining(hide=0.3, word_dropout=0.5),
     "paper": MuiscTraining(
         optim=Optim(batch=64, lr=1.5e-4, epochs=10, weight_decay=0.01),
         backbone=BackboneConfig("vit_b16"),
@@ -215,11 +222,13 @@ class Batches:
         tokens: npt.NDArray[Any] | None = None,
         pixels: Pixels | None = None,
         predict_title: bool = False,
+        word_dropout: float = 0.0,
         weights: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.index, self.labels = data.index, data.labels
         self.titles, self.feedbacks, self.pad = list(titles), list(feedbacks), pad
         self.tokens, self.pixels, self.predict_title, self.weights = tokens, pixels, predict_title, weights
+        self.word_dropout = word_dropout
         words = [len(f) + (len(t) - 1 if predict_title else 0) for t, f in zip(titles, feedbacks, strict=True)]
         self.words = np.array(words, np.int64)
 
@@ -244,11 +253,14 @@ class Batches:
             kept = ~np.isin(index, bad).any(1)
             rows, index, pixels = rows[kept], index[kept], pixels[kept]
             batch["pixels"] = torch.from_numpy(pixels)
+        titles = [self.titles[i] for i in rows]
+        if self.word_dropout > 0:  # drawn from the step and the sample, so that resume and processes agree
+            titles = [
+                _thinned(title, np.random.default_rng([part.step, int(row)]), self.word_dropout)
+                for title, row in zip(titles, rows, strict=True)
+            ]
         ids, separator, targets = collate(
-            [self.titles[i] for i in rows],
-            [self.feedbacks[i] for i in rows],
-            self.pad,
-            predict_title=self.predict_title,
+            titles, [self.feedbacks[i] for i in rows], self.pad, predict_title=self.predict_title
         )
         labels = self.labels[part.whole]
         weight = float(len(labels)) if self.weights is None else float(self.weights[labels].sum())
@@ -263,6 +275,12 @@ class Batches:
             "samples": torch.tensor(len(part.whole)),
             "whole": torch.tensor([weight, float(self.words[part.whole].sum())], dtype=torch.float64),
         }
+
+
+def _thinned(title: Sequence[int], rng: np.random.Generator, share: float) -> list[int]:
+    """Without a share of its tokens; the separator, last, stays."""
+    kept = rng.random(len(title) - 1) >= share
+    return [token for token, stays in zip(title, kept, strict=False) if stays] + [title[-1]]
 
 
 def muisc_loss(
@@ -520,6 +538,7 @@ def train_muisc(
             tokens=source.cached.tokens if source.cached is not None else None,
             pixels=source.pixels,
             predict_title=training.predict_title,
+            word_dropout=training.word_dropout if part is train else 0.0,
             weights=weights,
         )
 
