@@ -1,0 +1,331 @@
+"""One product through the paper's two stages, once the image graph has answered for each of its images.
+
+Stage 1 (paper 3.3) chooses the primary and removes non-compliant and duplicated candidates, and, beyond the paper,
+photographs of another product (`agpis.kinship`) and crops whose whole is there. Stage 2 (3.4, and the future work of
+5.1) searches the ordered choices of K among what is left and asks the sequence model for p_qualified.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agpis import compliance, duplicates, kinship, primary, sequence
+from agpis.bundle import Bundle
+from agpis.clock import Clock
+from agpis.data import Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
+from agpis.prepare import Shot
+from agpis.rulebook import Rulebook
+from agpis.settings import Settings
+
+FloatArray = NDArray[np.float32]
+
+SEQUENCES = 64
+"""Sequences per call of the sequence graph."""
+STRANGER = 0.9
+"""Images this likely to show another product are removed; the others' doubt lowers the sequences they are in."""
+REPORTED_VIOLATION = 0.05
+"""Class probabilities under this are not listed as violations."""
+MAX_VIOLATIONS = 5
+
+
+@dataclass(slots=True)
+class Judged:
+    """A readable candidate with the image graph's answers."""
+
+    index: int
+    shot: Shot
+    p_primary: float
+    p_noncompliant: float
+    rules: FloatArray
+    tokens: FloatArray
+    patches: FloatArray
+    findings: tuple[Finding, ...]
+    p_stranger: float = 0.0
+    outcome: Outcome = "spare"
+    reason: str = ""
+    duplicate_of: str | None = None
+
+    def remove(self, reason: str, duplicate_of: str | None = None) -> None:
+        """Take the image out of the product's sequence."""
+        self.outcome, self.reason, self.duplicate_of = "removed", reason, duplicate_of
+
+
+class Case:
+    """One product on its way through the two stages."""
+
+    def __init__(
+        self,
+        product: Product,
+        shots: list[Shot],
+        judged: list[Judged],
+        bundle: Bundle,
+        rulebook: Rulebook,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self.product = product
+        self.shots = shots
+        self.judged = judged
+        self.bundle = bundle
+        self.rulebook = rulebook
+        self.settings = settings
+        self.clock = clock
+        self.k = settings.images or rulebook.k
+
+    def decide(self) -> Decision:
+        """The decision, by the paper's order: primary, content, duplicates, enough left, sequence."""
+        if self.product.error is not None:
+            return self._decision("failed", error=self.product.error)
+        if self.shots and not self.judged:
+            codes = sorted({shot.code for shot in self.shots})
+            message = f"None of {len(self.shots)} images could be read ({', '.join(codes)})."
+            return self._decision("failed", error=ErrorInfo("no_readable_image", message))
+        chosen = self._choose()
+        if chosen is None:
+            status: Status = "no_primary" if self.judged else "too_few_images"
+            return self._decision(status)
+        chosen = self._remove_duplicates(chosen)
+        chosen.outcome = "primary"
+        left = [case for case in self.judged if case.outcome != "removed"]
+        if len(left) < self.k:
+            return self._decision("too_few_images")
+        return self._search(chosen, left)
+
+    def _threshold(self, name: Literal["primary", "noncompliant", "duplicate", "qualified"]) -> float:
+        option = "threshold" if name == "qualified" else f"{name}_threshold"
+        value = getattr(self.settings, option)
+        return float(self.bundle.thresholds[name] if value is None else value)
+
+    def _choose(self) -> Judged | None:
+        """Remove what breaks a rule on its own, then the primary among the rest (paper 3.3.1)."""
+        if not self.judged:
+            return None
+        over = compliance.removed(
+            np.array([case.p_noncompliant for case in self.judged], np.float32), self._threshold("noncompliant")
+        )
+        for case, noncompliant in zip(self.judged, over, strict=True):
+            if noncompliant:
+                learned = compliance.learned_findings(case.rules, self.bundle.rulebook)
+                case.findings += _as_in(self.rulebook, learned)
+            if rule := _barred(case, "any"):
+                case.remove(rule)
+        self._remove_strangers()
+        # The paper's threshold is on p_primary alone; the choice among what is above it also sees the other images.
+        eligible = np.array([case.outcome != "removed" and self._fit_to_lead(case) for case in self.judged])
+        scores = np.array([case.p_primary * (1.0 - case.p_stranger) for case in self.judged], np.float32)
+        best = primary.choose_primary(scores, eligible, 0.0)
+        if best is None:
+            return None
+        for index, case in enumerate(self.judged):
+            if index != best and case.outcome != "removed" and (rule := _barred(case, "secondary")):
+                case.remove(rule)
+        return self.judged[best]
+
+    def _fit_to_lead(self, case: Judged) -> bool:
+        """Whether the image could be the primary: nothing bars it, and p_primary is above the threshold."""
+        return not _barred(case, "main") and case.p_primary > self._threshold("primary")
+
+    def _remove_strangers(self) -> None:
+        """Photographs of another product, told by the product's other images (`agpis.kinship`)."""
+        rule = next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
+        if rule is None:
+            return
+        features = np.stack([case.tokens.mean(axis=0) for case in self.judged])  # (n, D)
+        for position, probability in kinship.strangers(features, STRANGER).items():
+            case = self.judged[position]
+            case.findings += (
+                Finding(
+                    rule="different_product",
+                    scope="pair",
+                    severity=rule.severity,
+                    role=rule.role,
+                    message="It looks unlike all other images of the product.",
+                    probability=round(probability, 6),
+                ),
+            )
+            if case.outcome != "removed" and rule.severity == "error" and rule.role == "any":
+                case.remove("different_product")
+        left = [case for case in self.judged if case.outcome != "removed"]
+        if left:
+            found = kinship.p_stranger(np.stack([case.tokens.mean(axis=0) for case in left]))
+            for case, doubt in zip(left, found, strict=True):
+                case.p_stranger = float(doubt)
+
+    def _remove_duplicates(self, chosen: Judged) -> Judged:
+        """Remove what repeats another image; returns the primary, which is the whole where `chosen` was a crop."""
+        left = [case for case in self.judged if case.outcome != "removed"]
+        if len(left) < 2:
+            return chosen
+        with self.clock.stage("duplicates", len(left)):
+            views = [
+                duplicates.View(
+                    patches=case.patches,
+                    width=case.shot.width or 1,
+                    height=case.shot.height or 1,
+                    size=self.bundle.size,
+                    pixels=case.shot.pixels,
+                )
+                for case in left
+            ]
+            matches = duplicates.match_pairs(
+                views,
+                matcher=self.settings.matcher,
+                calibration=self.bundle.calibration,
+                embed=self.bundle.embed if self.settings.matcher == "edgeboxes" else None,
+            )
+        threshold = self._threshold("duplicate")
+        wholes = duplicates.crops(matches, threshold, views)
+        lead = left.index(chosen)
+        if (whole := wholes.get(lead)) is not None and self._fit_to_lead(left[whole]):
+            lead = whole
+        dropped = duplicates.resolve(
+            matches, threshold, lead, np.array([case.p_noncompliant for case in left], np.float32), frozenset(wholes)
+        )
+        by_pair = {frozenset((match.a, match.b)): match for match in matches}
+        for lost, kept in dropped.items():
+            match = by_pair[frozenset((lost, kept))]
+            own, other = (match.box_a, match.box_b) if match.a == lost else (match.box_b, match.box_a)
+            left[lost].findings += (
+                Finding(
+                    rule="duplicate",
+                    scope="pair",
+                    message="The same photograph, or a part of it, is already among the images.",
+                    probability=match.probability,
+                    box=own,
+                    other=left[kept].shot.image.uri,
+                    other_box=other,
+                ),
+            )
+            left[lost].remove("duplicate", left[kept].shot.image.uri)
+        return left[lead]
+
+    def _search(self, chosen: Judged, left: list[Judged]) -> Decision:
+        tokens = np.stack([case.tokens for case in left])  # (n, P, D)
+        active = _active_classes(self.bundle.classes, self.rulebook)
+        kin = np.array([1.0 - case.p_stranger for case in left], np.float32)  # (n,)
+        answers: dict[tuple[int, ...], FloatArray] = {}
+
+        def score(sequences: list[tuple[int, ...]]) -> FloatArray:
+            order = np.array(sequences)
+            with self.clock.stage("sequence graph", len(sequences)):
+                # In chunks: the tokens of hundreds of sequences at once would cost hundreds of megabytes.
+                chunks = [tokens[order[at : at + SEQUENCES]] for at in range(0, len(order), SEQUENCES)]
+                title, category = self.product.title, self.product.category
+                classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
+            answers.update(zip(sequences, classes, strict=True))
+            # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
+            qualified = 1.0 - classes[:, active].sum(axis=1)
+            return np.asarray(qualified * kin[order].prod(axis=1), np.float32)
+
+        found = sequence.search(
+            list(range(len(left))),
+            score,
+            primary=left.index(chosen),
+            k=self.k,
+            mode=self.settings.search,
+            seed=zlib.crc32(f"{self.settings.seed}/{self.product.sku}".encode()),
+        )
+        if found is None:  # cannot happen: at least K are left
+            return self._decision("too_few_images")
+        picked = [left[i] for i in found.sequence]
+        for case in picked[1:]:
+            case.outcome = "selected"
+        classes = answers[found.sequence]
+        violations = sorted(
+            (
+                Violation(name, self.rulebook.rule(name).scope, round(float(classes[i]), 6))
+                for i, name in enumerate(self.bundle.classes)
+                if active[i] and name != "other" and classes[i] >= REPORTED_VIOLATION
+            ),
+            key=lambda violation: -violation.probability,
+        )[:MAX_VIOLATIONS]
+        passed = found.score >= self._threshold("qualified")
+        feedback = ""
+        if self.settings.feedback == "always" or (self.settings.feedback == "rejected" and not passed):
+            with self.clock.stage("feedback"):
+                feedback = self.bundle.feedback(tokens[list(found.sequence)], self.product.title, self.product.category)
+        return replace(
+            self._decision("generated" if passed else "below_threshold"),
+            sequence=tuple(case.shot.image.uri for case in picked),
+            p_qualified=round(float(np.clip(found.score, 0.0, 1.0)), 6),
+            violations=tuple(violations),
+            feedback=feedback,
+        )
+
+    def _decision(self, status: Status, error: ErrorInfo | None = None) -> Decision:
+        by_index = {case.index: case for case in self.judged}
+        candidates = tuple(
+            _unreadable(shot) if (case := by_index.get(index)) is None else _candidate(case)
+            for index, shot in enumerate(self.shots)
+        )
+        return Decision(
+            sku=self.product.sku,
+            status=status,
+            title=self.product.title,
+            category=self.product.category,
+            candidates=candidates,
+            error=error,
+            bundle=self.bundle.name,
+            rulebook=f"{self.rulebook.id} {self.rulebook.version}",
+        )
+
+
+def failed(
+    product: Product, code: str, message: str, bundle: Bundle, rulebook: Rulebook, shots: list[Shot]
+) -> Decision:
+    """The decision on a product that an error stopped, with its code."""
+    return Decision(
+        sku=product.sku,
+        status="failed",
+        title=product.title,
+        category=product.category,
+        candidates=tuple(Candidate(uri=shot.image.uri, findings=shot.findings, reason=shot.code) for shot in shots),
+        error=ErrorInfo(code, message),
+        bundle=bundle.name,
+        rulebook=f"{rulebook.id} {rulebook.version}",
+    )
+
+
+def _as_in(rulebook: Rulebook, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """What the models found, weighed by the rulebook in force; rules that it does not have are dropped."""
+    known = {rule.id: rule for rule in rulebook.rules}
+    return tuple(
+        replace(finding, severity=rule.severity, role=rule.role)
+        for finding in findings
+        if (rule := known.get(finding.rule)) is not None
+    )
+
+
+def _barred(case: Judged, role: Role) -> str:
+    """The rule that keeps the image out of this role ("any": out of the sequence), or ""."""
+    return next((f.rule for f in case.findings if f.severity == "error" and f.role == role), "")
+
+
+def _active_classes(classes: tuple[str, ...], rulebook: Rulebook) -> NDArray[np.bool_]:
+    """Classes that count against a sequence: rules of the rulebook, and `other`. bool (C,)."""
+    known = {rule.id for rule in rulebook.rules}
+    return np.array([name == "other" or name in known for name in classes])
+
+
+def _candidate(case: Judged) -> Candidate:
+    return Candidate(
+        uri=case.shot.image.uri,
+        width=case.shot.width,
+        height=case.shot.height,
+        p_primary=round(case.p_primary, 6),
+        p_noncompliant=round(case.p_noncompliant, 6),
+        findings=case.findings,
+        outcome=case.outcome,
+        reason=case.reason,
+        duplicate_of=case.duplicate_of,
+        thumbnail=case.shot.thumbnail,
+    )
+
+
+def _unreadable(shot: Shot) -> Candidate:
+    return Candidate(uri=shot.image.uri, findings=shot.findings, outcome="removed", reason=shot.code or "unread")
