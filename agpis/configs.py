@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -38,12 +39,14 @@ def overridden(config: Config, changes: Mapping[str, Any]) -> Config:
             raise SettingsError(
                 "bad_setting", f"{kind.__name__} has no field {name!r}; allowed are {', '.join(sorted(allowed))}."
             )
-        if rest:
-            if not isinstance(grouped.setdefault(name, {}), dict):
-                raise SettingsError("bad_setting", f"{name} is set as a whole and by {path}; give one of the two.")
-            grouped[name][rest] = value
+        given = {rest: value} if rest else value
+        before = grouped.get(name) or {}
+        if isinstance(given, Mapping) and isinstance(before, Mapping):
+            grouped[name] = {**before, **given}  # a later change wins
+        elif rest:
+            raise SettingsError("bad_setting", f"{name} is set as a whole and by {path}; give one of the two.")
         else:
-            grouped[name] = value
+            grouped[name] = given
     found: dict[str, Any] = {}
     for name, value in grouped.items():
         nested = _nested(hints[name])
@@ -58,6 +61,8 @@ def overridden(config: Config, changes: Mapping[str, Any]) -> Config:
             raise SettingsError(
                 "bad_setting", f"{kind.__name__}.{name} is {value!r}: {said}. {described(config)[name]}"
             ) from None
+        if isinstance(found[name], float) and not math.isfinite(found[name]):
+            raise SettingsError("bad_setting", f"{kind.__name__}.{name} is {value!r}: it must be a finite number.")
     return replace(config, **found)  # type: ignore[type-var]
 
 
@@ -98,7 +103,9 @@ def lines(config: Any, indent: str = "") -> Iterator[str]:
             yield f"{indent}{field.name}:"
             yield from lines(value, indent + "  ")
         else:
-            shown = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True)
+            shown = yaml.safe_dump(
+                list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=1 << 20
+            )
             shown = shown.removesuffix("...\n").strip()
             yield f"{indent}{field.name}: {shown}"
 

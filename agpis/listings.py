@@ -41,6 +41,8 @@ def simulate(
         SettingsError: `bad_shares`, or nothing can be simulated.
         OutputError: `not_empty`, `out` holds files already.
     """
+    if out.exists() and not out.is_dir():
+        raise OutputError("not_a_folder", f"{out} is a file. Choose a folder.")
     if out.exists() and any(out.iterdir()):
         raise OutputError("not_empty", f"{out} holds files already. Choose another folder.")
     path = Path(source)

@@ -15,6 +15,7 @@ from agpis.errors import SettingsError, TrainingError
 from agpis.image_labels import image_labels, primary_groups, read_image_labels
 from agpis.loop import Optim
 from agpis.models.backbones import BackboneConfig
+from agpis.processes import processes
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.samples import Labelled, labelled, report, split_by_time, window
 from agpis.train_baseline import BaselineTraining, train_baseline
@@ -107,10 +108,13 @@ def train(
         base: muisc: bundle whose image graph makes the tokens, where no backbone is named; None: the starter.
         labels: compliance: a file of image labels, in place of or beside the verdicts.
         cache: folder of cached tokens, to be shared by runs.
+        say: takes what there is to say before the training; of several processes the main one says it.
 
     Raises:
         AgpisError: as reading and training do; nothing half-written is left but the state to go on from.
     """
+    if not processes().is_main_process:
+        say = _silent
     sources = [path.name for path in paths]
     if rulebook is None and kind == "muisc" and training_reads_bundle(training):
         from agpis.bundle import open_bundle
@@ -143,6 +147,10 @@ def train(
             "or a file of image labels.",
         )
     return train_compliance(marked, rules, training, out, cache=cache, progress=progress)
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 def training_reads_bundle(training: Training) -> bool:

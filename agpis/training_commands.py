@@ -94,6 +94,7 @@ def _train(
 ) -> None:
     _need_torch(f"agpis train {kind}")
     from agpis.configs import from_file, from_options, lines
+    from agpis.processes import processes
     from agpis.train import Window, config_of, train
 
     changes = from_file(config) if config else {}
@@ -104,9 +105,10 @@ def _train(
     if not verdicts:
         raise SettingsError("bad_arguments", "Give at least one file of verdicts.")
     when = Window(options.pop("days"), options.pop("until"), options.pop("test_days", None))
-    say = _quiet_say
-    print(train(kind, verdicts, out, training=training, when=when, progress=True, say=say, **options))
-    print(f"checkpoint: {out}")
+    report = train(kind, verdicts, out, training=training, when=when, progress=True, say=_quiet_say, **options)
+    if processes().is_main_process:
+        print(report)
+        print(f"checkpoint: {out}")
 
 
 def _quiet_say(text: str) -> None:

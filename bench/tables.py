@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from agpis.batches import Batches, class_probabilities
 from agpis.dataset import Pixels, SequenceData, cached_tokens, sequence_data
 from agpis.inputs import END, PAD, SEPARATOR, Text, train_tokenizer
 from agpis.loop import Optim, fit
@@ -32,9 +33,10 @@ from agpis.models.baselines import Baseline, BaselineConfig, EncoderOnly, joined
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.samples import labelled, read_verdicts
+from agpis.token_source import fingerprint
 from agpis.train_baseline import baseline_logits, baseline_step
 from agpis.train_image import graph_of_tokens
-from agpis.train_sequence import Batches, class_probabilities, fingerprint, muisc_logits, muisc_loss, text_of
+from agpis.train_sequence import muisc_logits, muisc_loss, text_of
 from bench.machine import machine
 
 SCOPES = ("single", "pair", "multi")
@@ -60,6 +62,8 @@ class Row:
     category: bool = False
     predict_title: bool = False
     tied: bool = True
+    word_dropout: float = 0.5
+    """Of titles, see `MuiscTraining.word_dropout`."""
     compare: bool = False
     hide: float = 0.0
 
@@ -78,10 +82,13 @@ class Budget:
     rates: tuple[float, ...] = RATES
     weight_decay: float = 0.05
     dropout: float = 0.1
+    validations: int = 0
+    """In a run; 0: one an epoch."""
 
-    def optim(self, rate: float) -> Optim:
-        """The loop's settings."""
-        return Optim(batch=self.batch, lr=rate, epochs=self.epochs, weight_decay=self.weight_decay)
+    def optim(self, rate: float, count: int) -> Optim:
+        """The loop's settings for `count` training samples."""
+        optim = Optim(batch=self.batch, lr=rate, epochs=self.epochs, weight_decay=self.weight_decay)
+        return replace(optim, evaluate=-(-optim.total(count) // self.validations)) if self.validations else optim
 
 
 @dataclass
@@ -172,6 +179,8 @@ def batches(bench: Benchmark, row: Row, part: str) -> Batches:
     else:
         titles, feedbacks = [[text.separator]] * len(data), nothing
     options: dict[str, Any] = {"predict_title": row.predict_title}
+    if part == "train" and row.kind == "muisc" and row.title:
+        options["word_dropout"] = row.word_dropout
     if not row.freeze:
         size = new_backbone(row.backbone).size if not row.backbone.size else row.backbone.size
         return Batches(data, titles, feedbacks, text.pad, pixels=Pixels(data.images, size), **options)
@@ -283,7 +292,7 @@ def run(bench: Benchmark, row: Row, budget: Budget, rate: float, seed: int, fold
         model,
         loss_of(model),
         len(train),
-        budget.optim(rate),
+        budget.optim(rate, len(train)),
         seed=seed,
         name=row.name,
         load=train,

@@ -16,7 +16,6 @@ from agpis.models.baselines import (
     Baseline,
     BaselineConfig,
     baseline_loss,
-    class_weights,
     joined,
     qualified_probability,
 )
@@ -149,17 +148,6 @@ def test_loss_by_arithmetic_and_weights() -> None:
     two = torch.softmax(logits[:, :2].double(), 1).numpy()
     expected = -np.log(two[np.arange(5), (labels != 0).long()]).mean()
     assert float(baseline_loss(logits[:, :2], labels, binary=True)) == pytest.approx(expected, abs=1e-6)
-
-
-def test_rare_classes_weigh_more_and_the_mean_is_one() -> None:
-    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
-    weights = class_weights(labels, 4)
-    assert float(weights[labels].mean()) == pytest.approx(1.0, abs=1e-6)
-    assert weights[0] < weights[1] < weights[2] <= weights[3]
-    assert float(weights[1] / weights[0]) == pytest.approx(np.sqrt(10.0), abs=1e-5)
-    assert torch.allclose(class_weights(labels, 3, power=0.0), torch.ones(3))
-    even = class_weights(labels, 3, power=1.0, most=1e9)
-    assert float((even * torch.tensor([90.0, 9.0, 1.0])).std()) == pytest.approx(0.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("config", [LATE, EARLY])

@@ -153,26 +153,12 @@ def baseline_loss(logits: Tensor, labels: Tensor, *, binary: bool, weights: Tens
     Args:
         logits: (n, C), or (n, 2) in the binary variant.
         labels: int64 (n,) position in the rulebook's classes; 0 is qualified.
-        weights: (C,) of the classes, see `class_weights`; the binary variant reads them too. The mean is over n and
-            not over the weights, so that the parts of a step add up (each times its share of the samples).
+        weights: (C,) of the classes, see `agpis.batches.class_weights`; the binary variant reads them too. The mean is
+            over n and not over the weights, so that the parts of a step add up (each times its share of the samples).
     """
     target = (labels != 0).long() if binary else labels
     each = F.cross_entropy(logits, target, reduction="none")
     return (each if weights is None else each * weights.to(each.dtype)[labels]).mean()
-
-
-def class_weights(labels: Tensor, classes: int, *, power: float = 0.5, most: float = 8.0) -> Tensor:
-    """Weights (C,) that let rare classes count more: (mean count / count) ** power, mean 1 over the samples.
-
-    Args:
-        labels: int64 (n,) of the training samples.
-        power: 0 leaves every sample its weight, 1 gives every class the same.
-        most: limit of a weight before the mean is set to 1; a class without a sample gets it.
-    """
-    counts = torch.bincount(labels, minlength=classes).double()
-    present = counts > 0
-    raw = (counts[present].mean() / counts.clamp_min(1e-9)).pow(power).clamp_max(most)
-    return (raw * counts.sum() / (raw * counts).sum()).float()
 
 
 class EncoderOnly(nn.Module):

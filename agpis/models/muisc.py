@@ -438,14 +438,14 @@ def collate(
     titles: Sequence[Sequence[int]], feedbacks: Sequence[Sequence[int]], pad: int, *, predict_title: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Title ids (separator last) and feedback ids (end last) to `ids` (S, T), `separator` (S,), `targets` (S, T)."""
-    longest = max(len(t) + len(f) for t, f in zip(titles, feedbacks, strict=True))
+    longest = max((len(t) + len(f) for t, f in zip(titles, feedbacks, strict=True)), default=0)
     ids = torch.full((len(titles), longest), pad, dtype=torch.long)
     targets = torch.zeros((len(titles), longest), dtype=torch.bool)
     for row, (title, feedback) in enumerate(zip(titles, feedbacks, strict=True)):
         end = len(title) + len(feedback)
         ids[row, :end] = torch.tensor([*title, *feedback])
         targets[row, 1 if predict_title else len(title) : end] = True
-    separator = torch.tensor([len(title) - 1 for title in titles])
+    separator = torch.tensor([len(title) - 1 for title in titles], dtype=torch.long)
     return ids, separator, targets
 
 
