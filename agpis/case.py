@@ -183,9 +183,13 @@ class Case:
         lead = left.index(chosen)
         if (whole := wholes.get(lead)) is not None and self._fit_to_lead(left[whole]):
             lead = whole
-        dropped = duplicates.resolve(
-            matches, threshold, lead, np.array([case.p_noncompliant for case in left], np.float32), frozenset(wholes)
-        )
+        p_noncompliant, parts = np.array([case.p_noncompliant for case in left], np.float32), frozenset(wholes)
+        # Which of its own copies leads is chance where p_primary hardly differs: there the rule for duplicates decides.
+        copies = {match.a + match.b - lead for match in matches if match.probability > threshold and lead in match.pair}
+        equals = {i for i in copies - parts if self._fit_to_lead(left[i]) and _as_good(left[i], left[lead])} | {lead}
+        among = [match for match in matches if equals.issuperset(match.pair)]
+        lead = duplicates.resolve(among, threshold, None, p_noncompliant, parts).get(lead, lead)
+        dropped = duplicates.resolve(matches, threshold, lead, p_noncompliant, parts)
         by_pair = {frozenset((match.a, match.b)): match for match in matches}
         for lost, kept in dropped.items():
             match = by_pair[frozenset((lost, kept))]
@@ -310,6 +314,11 @@ def _active_classes(classes: tuple[str, ...], rulebook: Rulebook) -> NDArray[np.
     """Classes that count against a sequence: rules of the rulebook, and `other`. bool (C,)."""
     known = {rule.id for rule in rulebook.rules}
     return np.array([name == "other" or name in known for name in classes])
+
+
+def _as_good(case: Judged, lead: Judged) -> bool:
+    """Whether a copy of the primary could as well have been chosen."""
+    return lead.p_primary - case.p_primary <= duplicates.EQUAL
 
 
 def _candidate(case: Judged) -> Candidate:

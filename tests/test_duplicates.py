@@ -6,7 +6,7 @@ import pytest
 
 from agpis import alignment, dense, edgeboxes
 from agpis.data import Box
-from agpis.duplicates import CALIBRATION, STATISTICS, PairMatch, View, match_pairs, resolve
+from agpis.duplicates import CALIBRATION, STATISTICS, PairMatch, View, crops, match_pairs, resolve
 from agpis.errors import SettingsError
 from agpis.images import Size, letterbox
 
@@ -219,6 +219,68 @@ def test_refinement_mends_a_hypothesis_that_is_half_a_patch_off():
     assert found.warp == pytest.approx(truth, rel=0.02)
 
 
+# crops and copies with a margin --------------------------------------------------------------------------------------
+
+
+def on(colour, seed):
+    """The drawn product on ground of another colour."""
+    picture = drawn(seed)
+    picture[(picture == 255).all(2)] = colour
+    return picture
+
+
+def survivors(pictures, p_noncompliant, primary=None):
+    """Positions that stay, and which pictures count as crops."""
+    views = [view(picture) for picture in pictures]
+    matches = match_pairs(views)
+    parts = crops(matches, 0.9, views)
+    gone = resolve(matches, 0.9, primary, np.array(p_noncompliant), frozenset(parts))
+    return sorted(set(range(len(views))) - set(gone)), parts
+
+
+MARGINS = {
+    "white on white": lambda p: padded(p, 140, 120, 60, 90),
+    "grey on white": lambda p: padded(p, 140, 120, 60, 90, (190, 190, 190)),
+    "black on white": lambda p: padded(p, 40, 120, 160, 90, (0, 0, 0)),
+    "mirrored, on white": lambda p: padded(p[:, ::-1].copy(), 140, 120, 60, 90),
+    "mirrored, on grey, coded": lambda p: coded(padded(p[:, ::-1].copy(), 140, 120, 60, 90, (128, 128, 128))),
+    "smaller, on white": lambda p: padded(cv2.resize(p, (300, 300), interpolation=cv2.INTER_AREA), 90, 60, 30, 90),
+}
+
+
+@pytest.mark.parametrize("kind", MARGINS)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("ground", [255, 200])
+def test_a_margin_of_plain_ground_makes_no_whole(kind, seed, ground):
+    picture = on(ground, seed)
+    pair = [MARGINS[kind](picture), picture]
+    assert survivors(pair, [0.6, 0.1]) == ([1], {}), "the smaller p_noncompliant"
+    assert survivors(pair, [0.1, 0.6]) == ([0], {})
+    assert survivors(pair, [0.1, 0.6], primary=1) == ([1], {}), "the primary first"
+    assert survivors(pair, [0.2, 0.2]) == ([1 if kind.startswith("smaller") else 0], {}), "the finer, else the earlier"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("ground", [255, 200])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_of_a_crop_and_its_whole_the_whole_stays(seed, ground, mirrored):
+    picture = on(ground, seed)
+    crop = picture[60:400, 80:420]
+    pair = [coded(crop[:, ::-1].copy() if mirrored else crop.copy()), picture]
+    assert survivors(pair, [0.1, 0.6]) == ([1], {0: 1})
+
+
+def test_a_copy_pasted_on_a_scene_shows_more_than_the_original():
+    picture = drawn(6)
+    assert survivors([picture, pasted(picture)], [0.1, 0.6]) == ([1], {0: 1})
+
+
+def test_without_pixels_what_is_larger_is_the_whole():
+    a, b = view(drawn(1), pixels=False), view(drawn(1), pixels=False)
+    larger = PairMatch(0, 1, 0.95, Box(0, 0, 480, 480), Box(100, 100, 300, 300))
+    assert crops([larger], 0.9, [a, b]) == {0: 1}
+
+
 # edgeboxes -----------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +395,22 @@ def test_the_primary_stays_whatever_its_noncompliance():
 def test_else_the_smaller_noncompliance_stays_and_of_equals_the_earlier():
     assert resolved([(0, 1)], [0.3, 0.2]) == {0: 1}
     assert resolved([(0, 1)], [0.2, 0.2]) == {1: 0}
+
+
+def test_of_equal_noncompliance_the_finer_picture_stays():
+    coarse, fine, whole = Box(0, 0, 300, 300), Box(0, 0, 400, 400), Box(50, 50, 310, 310)
+    assert resolve([PairMatch(0, 1, 0.9, coarse, fine)], 0.5, None, np.array([0.10, 0.15])) == {0: 1}
+    assert resolve([PairMatch(0, 1, 0.9, coarse, fine)], 0.5, 0, np.array([0.10, 0.15])) == {1: 0}, "but the primary"
+    assert resolve([PairMatch(0, 1, 0.9, coarse, fine)], 0.5, None, np.array([0.10, 0.20])) == {1: 0}
+    assert resolve([PairMatch(0, 1, 0.9, coarse, whole)], 0.5, None, np.array([0.15, 0.10])) == {1: 0}, "the earlier"
+
+
+def test_three_that_beat_each_other_leave_the_least_noncompliant():
+    coarse, fine = Box(0, 0, 300, 300), Box(0, 0, 400, 400)
+    # 0 is clearly better than 2; 1 is finer than 0, and 2 finer than 1.
+    ring = [PairMatch(0, 1, 0.9, coarse, fine), PairMatch(1, 2, 0.9, coarse, fine), match(0, 2)]
+    for order in itertools.permutations(ring):
+        assert resolve(order, 0.5, None, np.array([0.10, 0.15, 0.20])) == {1: 0, 2: 0}
 
 
 def test_pairs_at_or_under_the_threshold_do_nothing():
