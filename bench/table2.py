@@ -1,7 +1,7 @@
 """Table 2 of the paper on agpis-sim: single-tower baselines and MUIsC.
 
     python -m bench.agpis_sim --scale small --out runs/sim-small
-    python -m bench.table2 --benchmark runs/sim-small --scale small --out runs/table2
+    python -m bench.table2 --benchmark runs/sim-small --scale small --out runs/tables
 
 Two parts. `common backbone`: every row stands on the same ImageNet-pretrained EfficientNet-Lite0, frozen, so that the
 rows differ in fusion, decoder, feedback and title alone; this part judges the method. `from scratch`: the paper's four
@@ -28,7 +28,7 @@ COMMON = (
     Row("late fusion, binary", "late", binary=True),
     Row("late fusion", "late"),
     Row("MUIsC", "muisc"),
-    Row("MUIsC + comparison", "muisc", compare=True),
+    Row("MUIsC + comparison", "muisc", compare=True, hide=0.3),
 )
 SINGLE_TOWER = tuple(row.name for row in COMMON if row.kind in ("early", "late"))
 
@@ -53,8 +53,8 @@ def scratch(size: int) -> tuple[Row, ...]:
 BUDGETS = {
     "tiny": (Budget(epochs=2, batch=32, seeds=(0, 1), rates=(1e-3,), width=32), None),
     "small": (
-        Budget(epochs=5, batch=64, seeds=(0, 1, 2)),
-        Budget(epochs=2, batch=32, seeds=(0, 1, 2), samples=1200, rates=(3e-4,)),
+        Budget(epochs=4, batch=64, seeds=(0, 1, 2)),
+        Budget(epochs=2, batch=32, seeds=(0, 1, 2), samples=800, rates=(3e-4,), validations=1),
     ),
     "paper": (Budget(epochs=10, batch=64, seeds=(0, 1, 2), width=768), Budget(epochs=10, batch=64, seeds=(0, 1, 2))),
 }

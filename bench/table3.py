@@ -1,11 +1,12 @@
 """Table 3 of the paper on agpis-sim: what each part of MUIsC adds, on the common frozen EfficientNet-Lite0.
 
-    python -m bench.table3 --benchmark runs/sim-small --scale small --out runs/table3
+    python -m bench.table3 --benchmark runs/sim-small --scale small --out runs/tables
 
 Five rows, each the one before plus a part: single tower (late fusion); the sequence encoder over all tokens, its mean
 to a class head; the decoder, which reads the class at the separator, without title and without feedback; feedback as a
 second target; the title. Below the line, options beyond the paper: computed comparison of the images (for the pair
-rules), and those of the authors' later notes.
+rules), whole titles in training (every row with a title leaves out half of its words, see `word_dropout`), and those of
+the authors' later notes. With the same --out as bench.table2, rows that both tables have are trained once.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ STEPS = (
     Row("MUIsC", "muisc"),
 )
 OPTIONS = (
-    Row("MUIsC + comparison", "muisc", compare=True),
-    Row("MUIsC + comparison, images hidden in 3 of 10", "muisc", compare=True, hide=0.3),
+    Row("MUIsC + comparison", "muisc", compare=True, hide=0.3),
+    Row("MUIsC, whole titles", "muisc", word_dropout=0.0),
     Row("MUIsC, category before title", "muisc", category=True),
-    Row("MUIsC, title predicted", "muisc", predict_title=True),
+    Row("MUIsC, title predicted", "muisc", predict_title=True, word_dropout=0.0),
     Row("MUIsC, LM head from scratch", "muisc", tied=False),
 )
 
@@ -38,17 +39,17 @@ def main(options: Sequence[str] | None = None) -> None:
     """Trains what is missing and prints the table; see the module."""
     chosen = arguments("table3", __doc__).parse_args(options)
     torch.set_num_threads(chosen.threads)
-    budget = BUDGETS[chosen.scale][0]
+    budget, folder = BUDGETS[chosen.scale][0], chosen.out / "common"
     bench = open_benchmark(chosen.benchmark, budget.samples)
     rows = [row for row in (*STEPS, *OPTIONS) if chosen.rows in row.name]
-    entries = run_rows(bench, rows, budget, chosen.out)
+    entries = run_rows(bench, rows, budget, folder)
     found = summary(entries)
     text = [show("Table 3, common backbone: frozen EfficientNet-Lite0 (ImageNet)", found, len(budget.seeds))]
     names = [row.name for row in STEPS if row.name in found]
     steps = list(pairwise(names))
     steps += [("MUIsC", row.name) for row in OPTIONS if row.name in found and "MUIsC" in found]
     for before, after in steps:
-        value, low, high = difference(bench, entries, after, before, chosen.out)
+        value, low, high = difference(bench, entries, after, before, folder)
         text.append(f"{before} -> {after}: {100 * value:+.1f} AUC points [{100 * low:+.1f}, {100 * high:+.1f}]")
         print(text[-1])
     (chosen.out / "table3.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
