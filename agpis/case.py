@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -76,6 +77,8 @@ class Case:
         self.settings = settings
         self.clock = clock
         self.k = settings.images or rulebook.k
+        self.p_copy: dict[frozenset[int], float] = {}
+        """Positions of two images -> probability that they show the same photograph."""
 
     def decide(self) -> Decision:
         """The decision, by the paper's order: primary, content, duplicates, enough left, sequence."""
@@ -148,7 +151,8 @@ class Case:
                     probability=round(probability, 6),
                 ),
             )
-            if case.outcome != "removed" and rule.severity == "error" and rule.role == "any":
+            removing = self.settings.strangers == "remove" and rule.severity == "error" and rule.role == "any"
+            if case.outcome != "removed" and removing:
                 case.remove("different_product")
         left = [case for case in self.judged if case.outcome != "removed"]
         if left:
@@ -178,6 +182,8 @@ class Case:
                 calibration=self.bundle.calibration,
                 embed=self.bundle.embed if self.settings.matcher == "edgeboxes" else None,
             )
+        for match in matches:
+            self.p_copy[frozenset((left[match.a].index, left[match.b].index))] = match.probability
         threshold = self._threshold("duplicate")
         wholes = duplicates.crops(matches, threshold, views)
         lead = left.index(chosen)
@@ -212,7 +218,12 @@ class Case:
         tokens = np.stack([case.tokens for case in left])  # (n, P, D)
         active = _active_classes(self.bundle.classes, self.rulebook)
         kin = np.array([1.0 - case.p_stranger for case in left], np.float32)  # (n,)
-        answers: dict[tuple[int, ...], FloatArray] = {}
+        clean = np.array([1.0 - case.p_noncompliant for case in left], np.float32)  # (n,)
+        apart = np.array(
+            [[1.0 - self.p_copy.get(frozenset((a.index, b.index)), 0.0) for b in left] for a in left], np.float32
+        )  # (n, n)
+        pairs = np.array(list(combinations(range(self.k), 2)), np.int64).reshape(-1, 2)
+        answers: dict[tuple[int, ...], tuple[FloatArray, float]] = {}
 
         def score(sequences: list[tuple[int, ...]]) -> FloatArray:
             order = np.array(sequences)
@@ -221,10 +232,15 @@ class Case:
                 chunks = [tokens[order[at : at + SEQUENCES]] for at in range(0, len(order), SEQUENCES)]
                 title, category = self.product.title, self.product.category
                 classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
-            answers.update(zip(sequences, classes, strict=True))
             # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
             qualified = 1.0 - classes[:, active].sum(axis=1)
-            return np.asarray(qualified * kin[order].prod(axis=1), np.float32)
+            # Evidence of the set, which the sequence model sees but dimly: another product, the same photograph.
+            qualified = (
+                qualified * kin[order].prod(axis=1) * apart[order[:, pairs[:, 0]], order[:, pairs[:, 1]]].prod(1)
+            )
+            answers.update(zip(sequences, zip(classes, map(float, qualified), strict=True), strict=True))
+            # What stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen.
+            return np.asarray(qualified * clean[order].prod(axis=1), np.float32)
 
         found = sequence.search(
             list(range(len(left))),
@@ -239,7 +255,7 @@ class Case:
         picked = [left[i] for i in found.sequence]
         for case in picked[1:]:
             case.outcome = "selected"
-        classes = answers[found.sequence]
+        classes, p_qualified = answers[found.sequence]
         violations = sorted(
             (
                 Violation(name, self.rulebook.rule(name).scope, round(float(classes[i]), 6))
@@ -248,7 +264,7 @@ class Case:
             ),
             key=lambda violation: -violation.probability,
         )[:MAX_VIOLATIONS]
-        passed = found.score >= self._threshold("qualified")
+        passed = p_qualified >= self._threshold("qualified")
         feedback = ""
         if self.settings.feedback == "always" or (self.settings.feedback == "rejected" and not passed):
             with self.clock.stage("feedback"):
@@ -256,7 +272,7 @@ class Case:
         return replace(
             self._decision("generated" if passed else "below_threshold"),
             sequence=tuple(case.shot.image.uri for case in picked),
-            p_qualified=round(float(np.clip(found.score, 0.0, 1.0)), 6),
+            p_qualified=round(float(np.clip(p_qualified, 0.0, 1.0)), 6),
             violations=tuple(violations),
             feedback=feedback,
         )

@@ -27,6 +27,9 @@ class Settings:
     """`random`: the paper's target sequence, primary and K-1 at random; `best`: highest p_qualified found."""
     matcher: Literal["dense", "edgeboxes"] = "dense"
     """How duplicates are found: on the image graph's own patches, or with EdgeBoxes as in the paper."""
+    strangers: Literal["remove", "weigh"] = "remove"
+    """Images that the product's other images tell to be of another product: removed when sure, or, as the paper's
+    stage 1 knows no such thing, only counted in p_qualified (for comparisons with the paper)."""
     feedback: Literal["never", "rejected", "always"] = "never"
     """When the feedback text is decoded: for no sequence, for those below the threshold, or for every one. The
     starter's decoder names the right rule too seldom to be shown unasked; see its model card."""
@@ -53,6 +56,7 @@ class Settings:
             ("search", ("best", "random")),
             ("matcher", ("dense", "edgeboxes")),
             ("feedback", ("never", "rejected", "always")),
+            ("strangers", ("remove", "weigh")),
         ):
             if getattr(self, name) not in allowed:
                 raise SettingsError(
