@@ -344,9 +344,7 @@ class Bundle:
         Args:
             pixels: uint8 (N, H, W, 3) with H, W of `size`; see `agpis.inputs.stack`.
         """
-        expected = (self.size.height, self.size.width, 3)
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
-            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; the bundle takes uint8 (N, {expected})")
+        self._check_pixels(pixels)
         roles = self.manifest.roles
         found: dict[str, FloatArray] = {}
         for graph in dict.fromkeys(roles[role] for role in IMAGE_ROLES):
@@ -358,14 +356,21 @@ class Bundle:
             found.update(zip(wanted, self._sessions[graph].run(wanted, {"pixels": pixels}), strict=True))
         return ImageOutputs(**found)
 
+    def _check_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
+        expected = (self.size.height, self.size.width, 3)
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; the bundle takes uint8 (N, {expected})")
+
     def embed(self, pixels: npt.NDArray[np.uint8]) -> FloatArray:
         """One feature vector an image, float32 (N, D): the mean of its tokens; for the EdgeBoxes matcher's crops.
 
         Args:
             pixels: uint8 (N, H, W, 3) with H, W of `size`.
         """
-        tokens = np.concatenate([self.image(pixels[at : at + 32]).tokens for at in range(0, len(pixels), 32)])
-        return np.asarray(tokens.mean(axis=1), np.float32)
+        self._check_pixels(pixels)
+        session = self._sessions[self.manifest.roles["tokens"]]
+        chunks = (pixels[at : at + 32] for at in range(0, len(pixels), 32))
+        return np.concatenate([session.run(["tokens"], {"pixels": chunk})[0].mean(axis=1) for chunk in chunks])
 
     def sequence(self, tokens: FloatArray, title: str, category: str = "") -> FloatArray:
         """Class probabilities of S sequences of one product, float32 (S, C) in the order of `classes`.

@@ -94,7 +94,10 @@ class Fetcher:
                     raise IsADirectoryError
                 if status.st_size > self.limits.max_bytes:
                     raise self._too_big(location, status.st_size)
-                return self._checked(file.read(self.limits.max_bytes + 1), location)
+                data = file.read(status.st_size + 1)  # read(n) takes n bytes of memory first: not the limit's
+                if len(data) > status.st_size:  # it grows, or (as in /proc) the system gives no size
+                    data += file.read(self.limits.max_bytes + 1 - len(data))
+                return self._checked(data, location)
         except (FileNotFoundError, NotADirectoryError):
             raise ImageError("not_found", f"{location}: no such file; correct the path in the catalogue.") from None
         except IsADirectoryError:

@@ -172,6 +172,16 @@ def test_image_refuses_other_pixels(tiny_bundle: Path, bad: np.ndarray) -> None:
         open_bundle(tiny_bundle).image(bad)
 
 
+def test_features_are_the_mean_tokens(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    pixels = np.random.default_rng(2).integers(0, 256, (35, bundle.size.height, bundle.size.width, 3), np.uint8)
+    found = bundle.embed(pixels)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, bundle.image(pixels).tokens.mean(axis=1), atol=1e-5)
+    with pytest.raises(ValueError, match="the bundle takes uint8"):
+        bundle.embed(pixels[:, 1:])
+
+
 def test_sequences_are_scored_each_for_itself(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     tokens = bundle.image(pixels(4, bundle.size.width)).tokens

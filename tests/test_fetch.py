@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -139,6 +140,25 @@ def test_file_over_the_limit(tmp_path: Path, fetcher: Fetcher) -> None:
     with path.open("wb") as file:
         file.truncate(100_000)
     assert len(fetcher(str(path))) == 100_000
+
+
+def test_a_file_takes_no_more_memory_than_it_has_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "small.jpg"
+    path.write_bytes(b"x" * 50_000)
+    fetcher = Fetcher()
+    fetcher(str(path))
+    tracemalloc.start()
+    assert len(fetcher(str(path))) == 50_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 250_000 < Limits().max_bytes
+
+
+def test_a_file_longer_than_the_system_says_is_read_to_its_end_or_to_the_limit(fetcher: Fetcher) -> None:
+    path = Path("/proc/filesystems")
+    assert path.stat().st_size == 0
+    assert fetcher(str(path)) == path.read_bytes()
+    refused(Fetcher(Limits(max_bytes=20)), str(path), "too_many_bytes", "21 bytes or more; 20 are allowed")
 
 
 # Object stores
