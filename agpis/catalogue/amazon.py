@@ -19,7 +19,18 @@ from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
 from agpis.catalogue.json_text import ArrayStream, Member, member, members
 from agpis.catalogue.jsonl import LINE_LIMIT, as_object
-from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, distinct, read_parts, unique, write_parts
+from agpis.catalogue.parts import (
+    Arrangement,
+    Decisions,
+    Part,
+    RowProduct,
+    broken,
+    distinct,
+    read_parts,
+    row_parts,
+    unique,
+    write_parts,
+)
 from agpis.data import Decision, Image, Product
 from agpis.errors import CatalogueError
 
@@ -113,44 +124,29 @@ def _rows(source: str, base: str) -> Iterator[Part]:
         category=tuple(first[name] for name in CATEGORY if name in first),
         slots=tuple(index for _, index in slots),
     )
-    head, rows = table.head_and_rows()
-    yield Part(lambda: head)
-    for row in rows:
-        yield _row_part(columns, row)
+    return row_parts(table, bound(_row_product, columns), "the row has no item_sku")
 
 
-def _row_part(columns: _Columns, row: Row) -> Part:
+def _row_product(columns: _Columns, row: Row) -> RowProduct:
     table = columns.table
-    part = Part(lambda: table.raw([row]), place=row.place)
-    if row.blank:
-        return part
-    if row.error is not None:
-        part.product = Product(sku=row.place, title="", error=row.error)
-        return part
-    try:
-        sku = table.value(row.cells[columns.sku])
-        title = "" if columns.title is None else table.value(row.cells[columns.title])
-        category = next(filter(None, (table.value(row.cells[index]) for index in columns.category)), "")
-        found = [(table.value(row.cells[index]), unquote(row.cells[index])) for index in columns.slots]
-    except UnicodeError:
-        part.product = broken(row.place, "bad_encoding", "bytes that are no text in this file's encoding")
-        return part
-    if not sku:
-        part.product = broken(row.place, "missing_sku", "the row has no item_sku")
-        return part
+    found = [(table.value(row.cells[index]), unquote(row.cells[index])) for index in columns.slots]
     images = distinct(Image(uri, columns.base) for uri, _ in found if uri)
-    part.product = Product(sku=sku, title=title, category=category, images=images)
 
-    def rewrite(arrangement: Arrangement) -> bytes:
+    def rewritten(arrangement: Arrangement) -> list[str]:
         text_of = dict(reversed(found))
         gallery = [text_of[images[index].uri] for index in arrangement.order]
         cells = list(row.cells)
         for place, index in enumerate(columns.slots):
             table.put(cells, index, gallery[place] if place < len(gallery) else "")
-        return table.raw([Row(row.line, cells, row.end)])
+        return cells
 
-    part.rewrite = rewrite
-    return part
+    return RowProduct(
+        sku=table.value(row.cells[columns.sku]),
+        title="" if columns.title is None else table.value(row.cells[columns.title]),
+        category=next(filter(None, (table.value(row.cells[index]) for index in columns.category)), ""),
+        images=images,
+        cells=rewritten,
+    )
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------
@@ -163,7 +159,7 @@ def _lines(source: str, base: str) -> Iterator[Part]:
             if line.strip():
                 yield _listing_part(line, f"line {number}", base)
             else:
-                yield Part(lambda line=line: line)  # type: ignore[misc]
+                yield Part(bound(bytes, line))
             number += line.endswith(b"\n")
 
 
@@ -177,7 +173,7 @@ def _messages(source: str, base: str) -> Iterator[Part]:
                     number += 1
                     yield _listing_part(raw, f"message {number}", base)
                 else:
-                    yield Part(lambda raw=raw: raw)  # type: ignore[misc]
+                    yield Part(bound(bytes, raw))
         except CatalogueError as error:
             if error.code != "invalid_json" or not number:
                 raise

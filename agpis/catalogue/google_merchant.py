@@ -10,10 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial as bound
 
 from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
-from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, distinct, read_parts, unique, write_parts
+from agpis.catalogue.parts import (
+    Arrangement,
+    Decisions,
+    Part,
+    RowProduct,
+    broken,
+    distinct,
+    read_parts,
+    row_parts,
+    unique,
+    write_parts,
+)
 from agpis.catalogue.xml_text import Field, Item, Items, XmlError, tag_end
 from agpis.data import Decision, Image, Product
 from agpis.errors import CatalogueError
@@ -85,48 +97,32 @@ def _rows(source: str, base: str) -> Iterator[Part]:
         main=names.index(MAIN),
         more=tuple(index for index, name in enumerate(names) if name == MORE),
     )
-    head, rows = table.head_and_rows()
-    yield Part(lambda: head)
-    for row in rows:
-        yield _row_part(columns, row)
+    return row_parts(table, bound(_row_product, columns), "the row has no id")
 
 
-def _row_part(columns: _Columns, row: Row) -> Part:
+def _row_product(columns: _Columns, row: Row) -> RowProduct:
     table = columns.table
-    part = Part(lambda: table.raw([row]), place=row.place)
-    if row.blank:
-        return part
-    if row.error is not None:
-        part.product = Product(sku=row.place, title="", error=row.error)
-        return part
-    try:
-        sku = table.value(row.cells[columns.sku])
-        title = "" if columns.title is None else table.value(row.cells[columns.title])
-        category = next(filter(None, (table.value(row.cells[index]) for index in columns.category)), "")
-        tokens = [unquote(row.cells[columns.main]).strip()]
-        for index in columns.more:
-            tokens += re.split(r"\s*,\s*", unquote(row.cells[index]).strip())
-        tokens = [token for token in tokens if token]
-        uris = [table.value(token) for token in tokens]
-    except UnicodeError:
-        part.product = broken(row.place, "bad_encoding", "bytes that are no text in this file's encoding")
-        return part
-    if not sku:
-        part.product = broken(row.place, "missing_sku", "the row has no id")
-        return part
+    tokens = [unquote(row.cells[columns.main]).strip()]
+    for index in columns.more:
+        tokens += re.split(r"\s*,\s*", unquote(row.cells[index]).strip())
+    tokens = [token for token in tokens if token]
+    uris = [table.value(token) for token in tokens]
     images = distinct(Image(uri, columns.base) for uri in uris)
-    part.product = Product(sku=sku, title=title, category=category, images=images)
 
-    def rewrite(arrangement: Arrangement) -> bytes:
+    def rewritten(arrangement: Arrangement) -> list[str]:
         token_of = dict(zip(reversed(uris), reversed(tokens), strict=True))
-        gallery = [token_of[images[index].uri] for index in arrangement.order]
-        return table.raw([_rewritten_row(columns, row, gallery)])
+        return _rewritten_cells(columns, row, [token_of[images[index].uri] for index in arrangement.order])
 
-    part.rewrite = rewrite
-    return part
+    return RowProduct(
+        sku=table.value(row.cells[columns.sku]),
+        title="" if columns.title is None else table.value(row.cells[columns.title]),
+        category=next(filter(None, (table.value(row.cells[index]) for index in columns.category)), ""),
+        images=images,
+        cells=rewritten,
+    )
 
 
-def _rewritten_row(columns: _Columns, row: Row, gallery: list[str]) -> Row:
+def _rewritten_cells(columns: _Columns, row: Row, gallery: list[str]) -> list[str]:
     cells = list(row.cells)
     columns.table.put(cells, columns.main, gallery[0])
     more = [token.replace(",", "%2C") for token in gallery[1:]]
@@ -136,7 +132,7 @@ def _rewritten_row(columns: _Columns, row: Row, gallery: list[str]) -> Row:
         last = place == len(columns.more) - 1
         columns.table.put(cells, index, (comma.group() if comma else ",").join(more if last else more[:1]))
         more = more[1:]
-    return Row(row.line, cells, row.end)
+    return cells
 
 
 # --- XML --------------------------------------------------------------------------------------------------------
@@ -149,7 +145,7 @@ def _items(source: str, base: str) -> Iterator[Part]:
         try:
             for piece in items:
                 if isinstance(piece, bytes):
-                    yield Part(lambda piece=piece: items.encode(piece))  # type: ignore[misc]
+                    yield Part(bound(items.encode, piece))
                 else:
                     count += 1
                     yield _item_part(items, piece, f"item {count}, line {piece.line}", base)
@@ -164,7 +160,7 @@ def _items(source: str, base: str) -> Iterator[Part]:
             rest, place = items.rest, f"item {count + 1}, line {line}"
             yield Part(lambda: items.encode(rest), broken(place, "bad_xml", text), place)
             while chunk := stream.read(_COPY):
-                yield Part(lambda chunk=chunk: chunk)  # type: ignore[misc]
+                yield Part(bound(bytes, chunk))
             return
         if not count and items.root.rpartition(":")[2] not in ("rss", "feed", "RDF"):
             raise CatalogueError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agpis.catalogue import files
+from agpis.catalogue.csv_text import Row, Table
 from agpis.data import Decision, ErrorInfo, Image, Product
 from agpis.errors import CatalogueError
 
@@ -72,6 +73,53 @@ class Part:
     """Where it stands: "line 17"."""
     rewrite: Callable[[Arrangement], bytes] | None = None
     """The bytes with another gallery."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowProduct:
+    """What a row of separated text says of its product."""
+
+    sku: str
+    """"" where the row has none."""
+    title: str
+    category: str
+    images: tuple[Image, ...]
+    cells: Callable[[Arrangement], list[str]]
+    """Carrier text of the row's cells with another gallery."""
+
+
+def row_parts(table: Table, read: Callable[[Row], RowProduct | None], no_sku: str) -> Iterator[Part]:
+    """A file of separated text in which each row is a product: the bytes up to the header, then one part a row.
+
+    `read` gives what a sound row says, None where it is no product, and may raise UnicodeError; `no_sku` is what is
+    said of a row without a sku.
+    """
+    head, rows = table.head_and_rows()
+    yield Part(lambda: head)
+    for row in rows:
+        yield _row_part(table, row, read, no_sku)
+
+
+def _row_part(table: Table, row: Row, read: Callable[[Row], RowProduct | None], no_sku: str) -> Part:
+    part = Part(lambda: table.raw([row]), place=row.place)
+    if row.blank:
+        return part
+    if row.error is not None:
+        part.product = Product(sku=row.place, title="", error=row.error)
+        return part
+    try:
+        found = read(row)
+    except UnicodeError:
+        part.product = broken(row.place, "bad_encoding", "bytes that are no text in this file's encoding")
+        return part
+    if found is None:
+        return part
+    if not found.sku:
+        part.product = broken(row.place, "missing_sku", no_sku)
+        return part
+    part.product = Product(sku=found.sku, title=found.title, category=found.category, images=found.images)
+    part.rewrite = lambda arrangement: table.raw([Row(row.line, found.cells(arrangement), row.end)])
+    return part
 
 
 def broken(place: str, code: str, message: str, *, sku: str = "") -> Product:

@@ -8,10 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial as bound
 
 from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
-from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, distinct, read_parts, unique, write_parts
+from agpis.catalogue.parts import (
+    Arrangement,
+    Decisions,
+    Part,
+    RowProduct,
+    distinct,
+    read_parts,
+    row_parts,
+    unique,
+    write_parts,
+)
 from agpis.data import Decision, Image, Product
 
 # WooCommerce's importer takes a comma behind a backslash as part of the address (explode_values).
@@ -66,48 +77,34 @@ def _rows(source: str, base: str | None) -> Iterator[Part]:
         category=table.index("categories"),
         images=images,
     )
-    head, rows = table.head_and_rows()
-    yield Part(lambda: head)
-    for row in rows:
-        yield _part(columns, row)
+    return row_parts(table, bound(_row_product, columns), "the row has neither SKU nor ID")
 
 
-def _part(columns: _Columns, row: Row) -> Part:
+def _row_product(columns: _Columns, row: Row) -> RowProduct | None:
     table = columns.table
-    part = Part(lambda: table.raw([row]), place=row.place)
-    if row.blank:
-        return part
-    if row.error is not None:
-        part.product = Product(sku=row.place, title="", error=row.error)
-        return part
 
     def cell(index: int | None) -> str:
         return "" if index is None else table.value(row.cells[index])
 
-    try:
-        if "variation" in re.split(r"\s*,\s*", cell(columns.kind).lower()):
-            return part
-        number = cell(columns.number)
-        sku = cell(columns.sku) or (f"id:{number}" if number else "")
-        tokens = [token for token in _COMMA.split(unquote(row.cells[columns.images]).strip()) if token]
-        uris = [table.value(token).replace("\\,", ",") for token in tokens]
-        title, category = cell(columns.title), cell(columns.category)
-    except UnicodeError:
-        part.product = broken(row.place, "bad_encoding", "bytes that are no text in this file's encoding")
-        return part
-    if not sku:
-        part.product = broken(row.place, "missing_sku", "the row has neither SKU nor ID")
-        return part
+    if "variation" in re.split(r"\s*,\s*", cell(columns.kind).lower()):
+        return None
+    number = cell(columns.number)
+    tokens = [token for token in _COMMA.split(unquote(row.cells[columns.images]).strip()) if token]
+    uris = [table.value(token).replace("\\,", ",") for token in tokens]
     images = distinct(Image(uri, columns.base) for uri in uris)
-    part.product = Product(sku=sku, title=title, category=category, images=images)
 
-    def rewrite(arrangement: Arrangement) -> bytes:
+    def rewritten(arrangement: Arrangement) -> list[str]:
         token_of = dict(zip(reversed(uris), reversed(tokens), strict=True))
         comma = _COMMA.search(unquote(row.cells[columns.images]).strip())
         cells = list(row.cells)
         joined = (comma.group() if comma else ", ").join(token_of[images[index].uri] for index in arrangement.order)
         table.put(cells, columns.images, joined)
-        return table.raw([Row(row.line, cells, row.end)])
+        return cells
 
-    part.rewrite = rewrite
-    return part
+    return RowProduct(
+        sku=cell(columns.sku) or (f"id:{number}" if number else ""),
+        title=cell(columns.title),
+        category=cell(columns.category),
+        images=images,
+        cells=rewritten,
+    )
