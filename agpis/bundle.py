@@ -387,7 +387,7 @@ class Bundle:
         windows = [(0, *rest) for rest in combinations(range(1, images), self.k - 1)]
         scores = np.stack([self._score(tokens[:, list(window)], title, category)[0] for window in windows])
         worst = scores[:, :, self.classes.index("qualified")].argmin(axis=0)  # (S,)
-        return scores[worst, np.arange(count)]  # type: ignore[no-any-return]
+        return np.asarray(scores[worst, np.arange(count)], np.float32)
 
     def feedback(self, tokens: FloatArray, title: str, category: str = "") -> str:
         """What the model would write as feedback: greedy, one token at a time, with a key-value cache.
@@ -449,7 +449,7 @@ def calibrated(probabilities: FloatArray, qualified: Qualified) -> FloatArray:
     logits = np.log(np.maximum(probabilities, 1e-12)) / qualified.temperature
     logits[:, 0] += qualified.shift
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
 
 
 def describe(node: Any) -> Tensor:

@@ -116,15 +116,15 @@ class Evaluation:
                 "figures": {name: asdict(found) for name, found in versus.figures.items()},
             },
         }
-        return _without_nan(row)  # type: ignore[no-any-return]
+        return {name: _without_nan(value) for name, value in row.items()}
 
     def __rich__(self) -> RenderableType:
         return Group(*_tables(self))
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100)
-        console.print(self)
-        return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+        text = io.StringIO()
+        Console(file=text, width=100).print(self)
+        return text.getvalue()
 
 
 def evaluate(

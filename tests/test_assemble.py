@@ -64,7 +64,7 @@ def backbone(config: BackboneConfig) -> Backbone:
 
 def classifier(role: Kind, config: BackboneConfig = TINY, rules: int = len(RULEBOOK.single_rules)) -> ImageClassifier:
     assert role in ("primary", "compliance")
-    head = HeadConfig(role=role, rules=rules if role == "compliance" else 0, hidden=16)  # type: ignore[arg-type]
+    head = HeadConfig(role=role, rules=rules if role == "compliance" else 0, hidden=16)
     return ImageClassifier(head, backbone(config))
 
 
@@ -73,8 +73,8 @@ def write(folder: Path, kind: Kind, module: nn.Module, **changes: Any) -> Path:
     net = module.backbone
     fields: dict[str, Any] = {
         "kind": kind,
-        "model": asdict((module.muisc if isinstance(module, SequenceModel) else module).config),  # type: ignore[call-overload, union-attr]
-        "backbone": None if net is None else asdict(net.config),  # type: ignore[arg-type, union-attr]
+        "model": asdict((module.muisc if isinstance(module, SequenceModel) else module).config),
+        "backbone": None if net is None else asdict(net.config),
         "rulebook_yaml": RULEBOOK.text(),
         "training": {"seed": 1},
     }
@@ -114,7 +114,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     limits = {"thresholds": {"noncompliant": {"value": 0.22, "data": "validation"}}}
     write(folder / "compliance", "compliance", classifier("compliance"), metrics=limits)
     vit = new_backbone(VIT).config
-    vit.architecture["config"]["num_hidden_layers"] = 2  # type: ignore[index]  # of twelve, for speed
+    vit.architecture["config"]["num_hidden_layers"] = 2  # of twelve, for speed
     write(folder / "vit", "compliance", classifier("compliance", vit))
     write(folder / "registers", "compliance", classifier("compliance", REGISTERS))
     own = SequenceModel(Muisc(shape(49, 16, tied=False, compare=True, pool=2)), backbone(TINY))
@@ -156,7 +156,7 @@ def test_a_checkpoint_is_opened_with_its_weights(parts: Parts, tmp_path: Path) -
     late = Baseline(BaselineConfig(classes=3, fusion="late", width=16), backbone(TINY))
     written = {"baseline": late, "primary": classifier("primary", VIT)}
     for kind, model in written.items():
-        found, checkpoint = open_model(write(tmp_path / kind, kind, model))  # type: ignore[arg-type]
+        found, checkpoint = open_model(write(tmp_path / kind, kind, model))
         assert (type(found), checkpoint.kind, found.training) == (type(model), kind, False)
         torch.testing.assert_close(found.state_dict(), model.state_dict(), rtol=0, atol=0)
     sequence, checkpoint = open_model(parts["on_tokens"], "muisc")
@@ -218,7 +218,7 @@ def made(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
             thresholds={"qualified": Threshold(value=0.44, data="by hand")},
             files={"MODEL_CARD.md": "weak"},
             half=False,
-            **{kind: parts[folder] for kind, folder in COMBINATIONS[name].items()},  # type: ignore[arg-type]
+            **{kind: parts[folder] for kind, folder in COMBINATIONS[name].items()},
         )
 
     return bundle

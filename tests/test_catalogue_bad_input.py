@@ -385,7 +385,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
     def stands_on_a_full_device() -> None:
         with replacing(str(tmp_path / "out.jsonl")) as sink:
-            os.dup2(os.open("/dev/full", os.O_WRONLY), sink._file.fileno())  # type: ignore[attr-defined]
+            os.dup2(os.open("/dev/full", os.O_WRONLY), sink._file.fileno())
             sink.write(b"x" * 1_000_000)
 
     with pytest.raises(OutputError, match=f"{os.strerror(errno.ENOSPC)}. Free some space") as caught:

@@ -29,7 +29,7 @@ def rows_of(text: str, delimiter: str = ",") -> list[Row]:
 )
 def test_agrees_with_the_csv_module(table: list[list[str]], quoting: int, delimiter: str, end: str) -> None:
     out = io.StringIO(newline="")
-    csv.writer(out, quoting=quoting, delimiter=delimiter, lineterminator=end).writerows(table)  # type: ignore[arg-type]
+    csv.writer(out, quoting=quoting, delimiter=delimiter, lineterminator=end).writerows(table)
     rows = rows_of(out.getvalue(), delimiter)
     assert [[unquote(cell) for cell in row.cells] for row in rows] == table
     assert "".join(delimiter.join(row.cells) + row.end for row in rows) == out.getvalue()

@@ -120,7 +120,7 @@ def test_the_same_order_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_no_sequence_leaves_the_product_as_it_is(name: str, status: str, tmp_path: Path) -> None:
     out = tmp_path / name
-    write(HERE / name, (Decision(product.sku, status) for product in read(HERE / name)), out)  # type: ignore[arg-type]
+    write(HERE / name, (Decision(product.sku, status) for product in read(HERE / name)), out)
     assert out.read_bytes() == (HERE / name).read_bytes()
 
 

@@ -88,8 +88,8 @@ def test_the_checks_are_those_a_rulebook_may_name() -> None:
     assert {*CHECKS, *COUNT_CHECKS} == set(LIMITS)
     assert not set(CHECKS) & set(COUNT_CHECKS)
     for name, model in LIMITS.items():
-        assert model.model_fields["name"].annotation == limits.Literal[name]  # type: ignore[valid-type]
-        assert model in [*limits.Check.__origin__.__args__]  # type: ignore[attr-defined]
+        assert model.model_fields["name"].annotation == limits.Literal[name]
+        assert model in [*limits.Check.__origin__.__args__]
 
 
 def test_a_good_picture_has_no_finding() -> None:

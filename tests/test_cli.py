@@ -60,11 +60,11 @@ def test_inspect_keeps_the_place_of_every_line(tiny_catalogue: Path, tiny_bundle
     assert done.returncode == 1
     assert "5 lines could not be answered" in done.stderr
     found = rows(out.read_text())
-    codes = [row.get("error", {}).get("code") for row in found]  # type: ignore[union-attr, attr-defined]
+    codes = [row.get("error", {}).get("code") for row in found]
     assert codes == [None, "bad_line", "bad_line", "truncated", "not_found", "bad_line", None]
     assert found[0]["note"] == 7
     assert (found[0]["width"], found[0]["height"]) == (480, 600)
-    assert 0 <= float(found[0]["p_primary"]) <= 1  # type: ignore[arg-type]
+    assert 0 <= float(found[0]["p_primary"]) <= 1
     assert set(found[6]) == {"image", "width", "height", "p_primary", "p_noncompliant", "findings"}
 
 
@@ -100,7 +100,7 @@ def test_score_answers_and_refuses_line_by_line(tiny_catalogue: Path, tiny_bundl
     assert [row["sku"] for row in found] == ["a", "b", "c", "d"]
     assert ["error" in row for row in found] == [False, True, True, False]
     violations = found[0]["violations"]
-    total = float(found[0]["p_qualified"]) + sum(v["probability"] for v in violations)  # type: ignore
+    total = float(found[0]["p_qualified"]) + sum(v["probability"] for v in violations)
     assert 0 < total <= 1.0001
     assert isinstance(found[3]["feedback"], str)
 

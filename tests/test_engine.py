@@ -70,7 +70,7 @@ def test_every_product_is_in_the_output_once_and_in_order(
 def test_both_formats_hold_the_same_decisions(tiny_catalogue: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     found = {}
     for fmt in ("parquet", "jsonl"):
-        options = Options(bundle=str(tiny_bundle), settings=OPEN, format=fmt, report=False)  # type: ignore[arg-type]
+        options = Options(bundle=str(tiny_bundle), settings=OPEN, format=fmt, report=False)
         generate(str(tiny_catalogue / "catalog.jsonl"), tmp_path / fmt, options)
         found[fmt] = decisions(tmp_path / fmt)
     assert found["parquet"] == found["jsonl"]

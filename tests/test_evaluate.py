@@ -76,7 +76,7 @@ class Counting(Bundle):
 
     pictures = 0
 
-    def image(self, pixels: np.ndarray) -> object:  # type: ignore[override]
+    def image(self, pixels: np.ndarray) -> object:
         self.pictures += len(pixels)
         return super().image(pixels)
 

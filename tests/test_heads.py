@@ -114,7 +114,7 @@ def test_without_rules_only_noncompliance_is_said() -> None:
 )
 def test_what_cannot_be_meant_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(TrainingError, match=message) as caught:
-        HeadConfig(**fields)  # type: ignore[arg-type]
+        HeadConfig(**fields)
     assert caught.value.code == "bad_config"
 
 

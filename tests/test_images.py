@@ -187,7 +187,7 @@ def test_palette(transparency: int | bytes | None) -> None:
     image.putdata([0, 1, 2, 3])
     options = {} if transparency is None else {"transparency": transparency}
     picture = decode(encoded(image, **options))
-    alphas = {None: (1, 1, 1, 1), 3: (1, 1, 1, 0)}.get(transparency, (1, 0, 128 / 255, 1))  # type: ignore[arg-type]
+    alphas = {None: (1, 1, 1, 1), 3: (1, 1, 1, 0)}.get(transparency, (1, 0, 128 / 255, 1))
     expected = [[c * a + 255 * (1 - a) for c in colour] for colour, a in zip(colours, alphas, strict=True)]
     assert off_by(picture, np.round([expected])) <= 1
     assert picture.transparent == (transparency is not None)
@@ -278,7 +278,7 @@ def test_cmyk() -> None:
 
 
 def profile(kind: str) -> bytes:
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile(kind)).tobytes())  # type: ignore[arg-type]
+    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile(kind)).tobytes())
 
 
 def swapped_profile(*, gamma: float | None = None) -> bytes:

@@ -239,4 +239,4 @@ def test_causal_mask() -> None:
 )
 def test_contradictions_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        replace(SMALL, **change)  # type: ignore[arg-type]
+        replace(SMALL, **change)

@@ -68,7 +68,7 @@ def test_the_pipeline_reads_ahead_but_not_far(tiny_bundle: Path) -> None:
     for number in range(5):
         assert next(decisions).sku == str(number)
     assert pulled <= LOOKAHEAD + BATCH + 1
-    decisions.close()  # type: ignore[attr-defined]
+    decisions.close()
 
 
 def test_primary_has_the_largest_probability_of_those_that_belong(tiny_bundle: Path) -> None:
@@ -206,6 +206,6 @@ def test_more_images_than_the_model_has_are_scored_by_windows(tiny_bundle: Path)
 
 def test_settings_refuse_what_cannot_be_meant() -> None:
     with pytest.raises(SettingsError, match="use one of best, random"):
-        Settings(search="worst")  # type: ignore[arg-type]
+        Settings(search="worst")
     with pytest.raises(SettingsError, match=r"threshold is 1\.5"):
         Settings(duplicate_threshold=1.5)

@@ -182,7 +182,7 @@ def drawn(render: ModuleType, good: object, view: str, tag: str, cache: Path) ->
     """A stand-in for a render, in the camera's cache: a grey block on white."""
     picture = np.full((64, 64, 4), 255, np.uint8)
     picture[16:48, 20:44, :3] = 120
-    Image.fromarray(picture).save(cache / f"{good.sku}-{view}{tag}-64.png")  # type: ignore[attr-defined]
+    Image.fromarray(picture).save(cache / f"{good.sku}-{view}{tag}-64.png")
 
 
 def test_the_script_writes_the_committed_truth(render: ModuleType, tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def test_time_split_refuses_what_is_none() -> None:
     with pytest.raises(SettingsError, match="found a window of 0 days, allowed is 1 to 36500"):
         split_by_time([timed("a", "2024-01-01")], test_days=0)
     with pytest.raises(SettingsError, match="found shared 'both', allowed are test, train"):
-        split_by_time([], shared="both")  # type: ignore[arg-type]
+        split_by_time([], shared="both")
 
 
 def test_window_lets_bad_samples_through() -> None:
@@ -379,7 +379,7 @@ def test_balanced_draws_from_the_violating_where_they_are_more(rulebook: Ruleboo
     assert [s.label for s in balanced(samples, rulebook, "pair")] == ["qualified", "duplicate"]
     assert balanced(samples, rulebook, "single") == []
     with pytest.raises(SettingsError, match="found scope 'other', allowed are single, pair, multi"):
-        balanced(samples, rulebook, "other")  # type: ignore[arg-type]
+        balanced(samples, rulebook, "other")
 
 
 def test_report_counts_everything(rulebook: Rulebook) -> None:

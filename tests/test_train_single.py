@@ -88,7 +88,7 @@ def reviewed(folder: Path, numbers: Sequence[int] = range(40)) -> list[Labelled]
 
 def rebuilt(folder: Path, kind: str) -> ImageClassifier:
     """As the export does it: from the folder alone."""
-    found = read_checkpoint(folder, kind)  # type: ignore[arg-type]
+    found = read_checkpoint(folder, kind)
     assert found.backbone is not None
     model = ImageClassifier(HeadConfig(**found.model), new_backbone(BackboneConfig(**found.backbone)))
     load_weights(folder, model)
@@ -325,5 +325,5 @@ def test_the_prior_moves_the_probability_and_not_the_order(shop: Path, tmp_path:
 )
 def test_options_that_cannot_be_meant(make: object, message: str) -> None:
     with pytest.raises(TrainingError, match=message) as caught:
-        make()  # type: ignore[operator]
+        make()
     assert caught.value.code == "bad_config"

@@ -32,5 +32,5 @@ def to_shopify(products: Iterable[Product]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(encoding="utf-8", newline="")
     sys.stdout.write(to_shopify(read(sys.argv[1])))

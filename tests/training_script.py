@@ -33,7 +33,7 @@ class Small(nn.Module):
         self.head.weight = self.words.weight
         self.unused = nn.Linear(2, 2)
         self.rare = nn.Parameter(torch.ones(1))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor, word: Tensor) -> Tensor:
         x = self.dropout(F.relu(self.norm(self.convolution(pixels)))).mean((2, 3))

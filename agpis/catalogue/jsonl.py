@@ -49,7 +49,7 @@ def _lines(source: str, base: str) -> Iterator[Part]:
             if line[len(bom) :].strip():
                 yield _part(line, bom, f"line {number}", base)
             else:
-                yield Part(lambda line=line: line)  # type: ignore[misc]
+                yield Part(bound(bytes, line))
             number += line.endswith(b"\n")
     if number == 1 and not files.head(source, 1):
         raise CatalogueError("empty_catalogue", f"{source} is empty; it must hold one product a line")

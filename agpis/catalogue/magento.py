@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial as bound
 
 from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
@@ -121,9 +122,9 @@ def _groups(columns: _Columns) -> Iterator[Part]:
             yield _part(columns, group)
         group = []
         if row.blank:
-            yield Part(lambda row=row: table.raw([row]))  # type: ignore[misc]
+            yield Part(bound(table.raw, [row]))
         elif row.error is None and columns.view is not None and unquote(row.cells[columns.view]).strip():
-            yield Part(lambda row=row: table.raw([row]))  # type: ignore[misc]  # a store view without its product
+            yield Part(bound(table.raw, [row]))  # a store view without its product
         else:
             group = [row]
             sku = unquote(row.cells[columns.sku]).strip() if row.error is None else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial as bound
 
 from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
@@ -99,7 +100,7 @@ def _groups(columns: _Columns) -> Iterator[Part]:
             if group:
                 yield _part(columns, handle, group)
             group, handle = [], ""
-            yield Part(lambda row=row: table.raw([row]))  # type: ignore[misc]
+            yield Part(bound(table.raw, [row]))
             continue
         own = unquote(row.cells[columns.handle]).strip() if columns.handle < len(row.cells) else ""
         if own and own == handle:
@@ -109,7 +110,7 @@ def _groups(columns: _Columns) -> Iterator[Part]:
             if not overfull:
                 overfull = True
                 yield _overfull(columns, handle, group)
-            yield Part(lambda row=row: table.raw([row]))  # type: ignore[misc]
+            yield Part(bound(table.raw, [row]))
             continue
         if group and not overfull:
             yield _part(columns, handle, group)
@@ -117,7 +118,7 @@ def _groups(columns: _Columns) -> Iterator[Part]:
         if not own:
             error = row.error or ErrorInfo("missing_sku", f"{row.place}: the row has no handle")
             product = Product(sku=row.place, title="", error=error)
-            yield Part(lambda row=row: table.raw([row]), product, row.place)  # type: ignore[misc]
+            yield Part(bound(table.raw, [row]), product, row.place)
             group, handle = [], ""
     if group and not overfull:
         yield _part(columns, handle, group)
