@@ -27,14 +27,12 @@ FloatArray = NDArray[np.float32]
 
 SEQUENCES = 64
 """Sequences per call of the sequence graph."""
-STRANGER = 0.9
-"""Images this likely to show another product are removed; the others' doubt lowers the sequences they are in."""
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
 MAX_VIOLATIONS = 5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Judged:
     """A readable candidate with the image graph's answers."""
 
@@ -77,8 +75,11 @@ class Case:
         self.settings = settings
         self.clock = clock
         self.k = settings.images or rulebook.k
+        self.matches: list[duplicates.PairMatch] = []
+        self.matched: list[Judged] = []
+        """What `a` and `b` of a match count."""
         self.p_copy: dict[frozenset[int], float] = {}
-        """Positions of two images -> probability that they show the same photograph."""
+        """Indices of two images -> probability that they show the same photograph."""
 
     def decide(self) -> Decision:
         """The decision, by the paper's order: primary, content, duplicates, enough left, sequence."""
@@ -97,6 +98,7 @@ class Case:
         left = [case for case in self.judged if case.outcome != "removed"]
         if len(left) < self.k:
             return self._decision("too_few_images")
+        self._doubt(left)
         return self._search(chosen, left)
 
     def _threshold(self, name: Literal["primary", "noncompliant", "duplicate", "qualified"]) -> float:
@@ -117,6 +119,7 @@ class Case:
                 case.findings += _as_in(self.rulebook, learned)
             if rule := _barred(case, "any"):
                 case.remove(rule)
+        self._match()
         self._remove_strangers()
         # The paper's threshold is on p_primary alone; the choice among what is above it also sees the other images.
         eligible = np.array([case.outcome != "removed" and self._fit_to_lead(case) for case in self.judged])
@@ -138,9 +141,9 @@ class Case:
         rule = next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
         if rule is None:
             return
-        features = np.stack([case.tokens.mean(axis=0) for case in self.judged])  # (n, D)
-        for position, probability in kinship.strangers(features, STRANGER).items():
-            case = self.judged[position]
+        distinct = self._distinct([case for case in self.judged if case.outcome != "removed"])
+        for place, probability in kinship.strangers(self._features(distinct)).items():
+            case = distinct[place]
             case.findings += (
                 Finding(
                     rule="different_product",
@@ -154,36 +157,75 @@ class Case:
             removing = self.settings.strangers == "remove" and rule.severity == "error" and rule.role == "any"
             if case.outcome != "removed" and removing:
                 case.remove("different_product")
+        self._doubt([case for case in self.judged if case.outcome != "removed"])
+
+    def _doubt(self, left: list[Judged]) -> None:
+        """Sets p_stranger of the images that are left; a copy shares the doubt of the image it repeats."""
+        distinct = self._distinct(left)
+        if not distinct:
+            return
+        for case, doubt in zip(distinct, kinship.p_stranger(self._features(distinct)), strict=True):
+            case.p_stranger = float(doubt)
+        for case in left:
+            if case not in distinct:
+                case.p_stranger = next(c.p_stranger for c in distinct if self._copies(case, c))
+
+    def _features(self, cases: list[Judged]) -> FloatArray:
+        """One feature vector an image, (n, D)."""
+        return np.stack([case.tokens.mean(axis=0) for case in cases])
+
+    def _copies(self, a: Judged, b: Judged) -> bool:
+        return self.p_copy.get(frozenset((a.index, b.index)), 0.0) > self._threshold("duplicate")
+
+    def _distinct(self, cases: list[Judged]) -> list[Judged]:
+        """Without those that repeat an earlier one: many copies of one picture would make all others look strange."""
+        kept: list[Judged] = []
+        for case in cases:
+            if not any(self._copies(case, other) for other in kept):
+                kept.append(case)
+        return kept
+
+    def _match(self) -> None:
+        """Compare all images that are left, pair by pair."""
         left = [case for case in self.judged if case.outcome != "removed"]
-        if left:
-            found = kinship.p_stranger(np.stack([case.tokens.mean(axis=0) for case in left]))
-            for case, doubt in zip(left, found, strict=True):
-                case.p_stranger = float(doubt)
+        if len(left) < 2:
+            return
+        with self.clock.stage("duplicates", len(left)):
+            self.matches = duplicates.match_pairs(
+                [self._view(case) for case in left],
+                matcher=self.settings.matcher,
+                calibration=self.bundle.calibration,
+                embed=self.bundle.embed if self.settings.matcher == "edgeboxes" else None,
+            )
+        self.matched = left
+        for match in self.matches:
+            self.p_copy[frozenset((left[match.a].index, left[match.b].index))] = match.probability
+
+    def _view(self, case: Judged) -> duplicates.View:
+        return duplicates.View(
+            patches=case.patches,
+            width=case.shot.width or 1,
+            height=case.shot.height or 1,
+            size=self.bundle.size,
+            pixels=case.shot.pixels,
+        )
+
+    def _matches_of(self, left: list[Judged]) -> list[duplicates.PairMatch]:
+        """The matches between images that are still left, by their positions in `left`."""
+        place = {id(case): position for position, case in enumerate(left)}
+        found = []
+        for match in self.matches:
+            a, b = (place.get(id(self.matched[end])) for end in match.pair)
+            if a is not None and b is not None:
+                found.append(replace(match, a=a, b=b))
+        return found
 
     def _remove_duplicates(self, chosen: Judged) -> Judged:
         """Remove what repeats another image; returns the primary, which is the whole where `chosen` was a crop."""
         left = [case for case in self.judged if case.outcome != "removed"]
         if len(left) < 2:
             return chosen
-        with self.clock.stage("duplicates", len(left)):
-            views = [
-                duplicates.View(
-                    patches=case.patches,
-                    width=case.shot.width or 1,
-                    height=case.shot.height or 1,
-                    size=self.bundle.size,
-                    pixels=case.shot.pixels,
-                )
-                for case in left
-            ]
-            matches = duplicates.match_pairs(
-                views,
-                matcher=self.settings.matcher,
-                calibration=self.bundle.calibration,
-                embed=self.bundle.embed if self.settings.matcher == "edgeboxes" else None,
-            )
-        for match in matches:
-            self.p_copy[frozenset((left[match.a].index, left[match.b].index))] = match.probability
+        views, matches = [self._view(case) for case in left], self._matches_of(left)
         threshold = self._threshold("duplicate")
         wholes = duplicates.crops(matches, threshold, views)
         lead = left.index(chosen)

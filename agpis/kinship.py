@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
-MIDDLE, WIDTH = -0.16, 0.045
-"""Margin at which a stranger is as likely as not, and the logistic's width. By hand, below the fit of
-`python -m bench.kinship` (-0.09, 0.07 for as many strangers as kin), because strangers are rare: an image of margin 0
-must keep its sequence's p_qualified as it is (2 % doubt)."""
+MIDDLE, WIDTH = -0.30, 0.07
+"""Margin at which a stranger is as likely as not, and the logistic's width. `python -m bench.kinship` fits -0.09 and 0.07
+for as many strangers as kin; of 20 images of a merchant's about one is a stranger, which moves the middle by
+-WIDTH * log(19) (Bayes)."""
+REMOVED = -0.26
+"""Images with a margin below this are removed: the limit that `python -m bench.planted` was measured with. That is
+before the odds are even, because a stranger in a sequence costs more than a spare image that is not shown."""
 
 
 def margins(features: FloatArray) -> FloatArray:
@@ -44,14 +47,15 @@ def p_stranger(features: FloatArray) -> FloatArray:
     return result
 
 
-def strangers(features: FloatArray, threshold: float) -> dict[int, float]:
+def strangers(features: FloatArray, limit: float = REMOVED) -> dict[int, float]:
     """Images that go, the surest first: position -> probability. The rest is compared anew after each."""
     left = list(range(len(features)))
     gone: dict[int, float] = {}
     while len(left) >= 3:
-        found = p_stranger(features[left])
-        worst = int(found.argmax())
-        if found[worst] <= threshold:
+        found = margins(features[left])
+        worst = int(found.argmin())
+        if found[worst] >= limit:
             break
-        gone[left.pop(worst)] = float(found[worst])
+        doubt = float(p_stranger(features[left])[worst])
+        gone[left.pop(worst)] = doubt
     return gone

@@ -16,7 +16,9 @@ that the bundle was trained on, unless `--seen-too`; such figures say only that 
 
 Limits: candidates and faults are drawn by us, so the level of the reject rates means little beside the paper's, their
 ratio more. The shop's own pictures count as good, also where one is a part of another or shows the same view twice.
-Stage 1 is this package's: beyond the paper's it removes photographs that look unlike all others of the product.
+Stage 1 is the paper's (primary, content, duplicates): what the set of images tells of another product's photograph
+counts in p_qualified, so in stage 2. With `--strangers remove` stage 1 is this package's own, which removes the sure
+ones.
 """
 
 from __future__ import annotations
@@ -171,7 +173,9 @@ def attainable(cases: Sequence[Case], decisions: Sequence[Decision]) -> float:
     return float(np.mean(right)) if right else float("nan")
 
 
-def simulate(bundle: str | None, shops: Sequence[Shop], seeds: Sequence[int]) -> tuple[list[Case], Answers]:
+def simulate(
+    bundle: str | None, shops: Sequence[Shop], seeds: Sequence[int], strangers: Literal["remove", "weigh"] = "weigh"
+) -> tuple[list[Case], Answers]:
     """Every product in every seed through the pipeline, once a search; nothing is held back (threshold 0)."""
     cases: list[Case] = []
     answers: Answers = {"random": [], "best": []}
@@ -181,7 +185,7 @@ def simulate(bundle: str | None, shops: Sequence[Shop], seeds: Sequence[int]) ->
             part = [case for case in drawn if case.k == k]
             cases += part
             for search in SEARCHES:
-                settings = Settings(images=k, search=search, threshold=0.0, seed=seed)
+                settings = Settings(images=k, search=search, threshold=0.0, seed=seed, strangers=strangers)
                 answers[search] += Pipeline(bundle, settings)(case.product for case in part)
     for one, other in zip(*answers.values(), strict=True):
         stage1 = [(d.sequence[:1], [(c.uri, c.outcome == "removed") for c in d.candidates]) for d in (one, other)]
@@ -301,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", default=None, help="folder of a bundle; the starter if left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threshold", type=float, default=0.3, help="of p_qualified (paper 5.1: 0.3)")
+    parser.add_argument("--strangers", choices=("weigh", "remove"), default="weigh", help="in stage 1")
     parser.add_argument("--out", type=Path, default=None, help="also write everything here, as JSON")
     options = parser.parse_args(arguments)
     bundle, _ = Pipeline(options.bundle).open()
@@ -316,7 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if seen:
         print(f"SEEN IN TRAINING: {', '.join(seen)}; the figures say nothing about new shops.")
     begin = time.monotonic()
-    cases, answers = simulate(options.bundle, [Shop(options.data / source) for source in options.source], options.seeds)
+    cases, answers = simulate(
+        options.bundle, [Shop(options.data / source) for source in options.source], options.seeds, options.strangers
+    )
     if not cases:
         raise SystemExit(f"{', '.join(options.source)}: found no product with two pictures.")
     found = report(cases, answers, options.threshold)

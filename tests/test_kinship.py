@@ -30,17 +30,18 @@ def test_margin_is_likeness_to_the_others_less_theirs_among_themselves() -> None
 
 def test_the_stranger_is_found_and_the_rest_compared_anew() -> None:
     features = np.concatenate([KIN, STRANGE, [[0.0, -1.0, 0.0]]]).astype(np.float32)
-    found = strangers(features, 0.8)
+    found = strangers(features)
     assert set(found) == {3, 4}
-    assert all(probability > 0.8 for probability in found.values())
-    assert strangers(KIN, 0.8) == {}
+    assert all(probability > 0.3 for probability in found.values())
+    assert strangers(KIN) == {}
+    assert set(strangers(features, -1.5)) < {3, 4}  # a lower limit removes fewer
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_of_two_images_neither_can_be_told(count: int) -> None:
     features = np.eye(3, dtype=np.float32)[:count]
     assert list(p_stranger(features)) == [0.0] * count
-    assert strangers(features, 0.5) == {}
+    assert strangers(features) == {}
 
 
 def view() -> View:
