@@ -142,6 +142,8 @@ class Case:
         if rule is None:
             return
         distinct = self._distinct([case for case in self.judged if case.outcome != "removed"])
+        if len(distinct) < 3:
+            return  # of two images neither can be told to be the stranger
         for place, probability in kinship.strangers(self._features(distinct)).items():
             case = distinct[place]
             case.findings += (
