@@ -177,7 +177,7 @@ class SequenceRun:
             folder=out,
             question={
                 "model": dict(config),
-                "training": asdict(self.training),
+                "training": {key: value for key, value in asdict(self.training).items() if key != "workers"},
                 "tokens_of": self.source.tokens_of,
                 "samples": digest(self.train),
             },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,14 @@ from agpis.models.comparison import PAIR_FACTS, Compare, Shortcut, TokenLayout
 
 K, P, D = 3, 9, 12
 LAYOUT = TokenLayout(side=3, learned=4, descriptor=8, colour=3, knowledge=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def plain(count: int = 2, seed: int = 0, tokens: int = P) -> tuple[Tensor, Tensor]:
