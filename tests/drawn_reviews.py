@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from agpis.images import Size, decode, letterbox
 from agpis.rulebook import load_rulebook
 from agpis.samples import Labelled, labelled
 from agpis.verdicts import read_verdicts
@@ -50,6 +52,26 @@ def write_reviews(folder: Path, products: int = 40) -> Path:
         )
     write_rows(folder / "verdicts.jsonl", rows)
     return folder / "verdicts.jsonl"
+
+
+def pixels(folder: Path, uris: Sequence[str]) -> np.ndarray:
+    """What a model of 64 px is shown: uint8 (n, 64, 64, 3)."""
+    pictures = [decode((folder / uri).read_bytes()).pixels for uri in uris]
+    return np.stack([letterbox(picture, Size(width=64, height=64)) for picture in pictures])
+
+
+def write_vit(folder: Path) -> str:
+    """A ViT of two blocks for 64 px, as transformers saves one: 17 tokens of 32 columns. Returns the folder."""
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    from agpis.models.hub import quiet
+
+    torch.manual_seed(2)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with quiet():
+        ViTModel(ViTConfig(image_size=64, patch_size=16, **shape), add_pooling_layer=False).save_pretrained(folder)
+    return str(folder)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -14,7 +14,6 @@ import torch
 
 from agpis.assemble import open_model
 from agpis.errors import TrainingError
-from agpis.images import Size, decode, letterbox
 from agpis.loop import Optim
 from agpis.metrics import auc
 from agpis.models.backbones import BackboneConfig, new_backbone
@@ -22,7 +21,7 @@ from agpis.models.baselines import Baseline
 from agpis.models.hub import quiet
 from agpis.token_source import fingerprint
 from agpis.train_baseline import BaselineTraining, train_baseline
-from tests.drawn_reviews import RULEBOOK, reviews, write_reviews
+from tests.drawn_reviews import RULEBOOK, pixels, reviews, write_reviews, write_vit
 
 TINY = BackboneConfig("tiny", pretrained=False, size=64)
 OPTIM = Optim(batch=16, lr=3e-3, steps=100, bf16=False, evaluate=25)
@@ -48,26 +47,18 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BackboneConfig]:
     """A ViT of two blocks and a ResNet of two, as transformers saves them."""
-    from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
+    from transformers import ResNetConfig, ResNetModel
 
     folder = tmp_path_factory.mktemp("networks")
-    torch.manual_seed(2)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    write_vit(folder / "vit")
     with quiet():
-        vit = ViTModel(ViTConfig(image_size=64, patch_size=16, **shape), add_pooling_layer=False)
-        vit.save_pretrained(folder / "vit")
-        resnet = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"))
-        resnet.save_pretrained(folder / "resnet")
+        config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+        ResNetModel(config).save_pretrained(folder / "resnet")
     return {name: BackboneConfig(str(folder / name), size=64) for name in ("vit", "resnet")}
 
 
 def run(verdicts: Path, training: BaselineTraining, out: Path, extra: list[dict[str, Any]] | None = None) -> Any:
     return train_baseline(reviews(verdicts, extra), RULEBOOK, training, out, sources=["v.jsonl"], progress=False)
-
-
-def pixels(folder: Path, uris: Sequence[str]) -> np.ndarray:
-    pictures = [decode((folder / uri).read_bytes()).pixels for uri in uris]
-    return np.stack([letterbox(p, Size(width=64, height=64)) for p in pictures])
 
 
 def logits(checkpoint: Path, verdicts: Path, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -26,12 +26,10 @@ from agpis.bundle import Bundle, calibrated, open_bundle
 from agpis.checkpoint import Checkpoint
 from agpis.dataset import Pixels, sequence_data
 from agpis.errors import TrainingError
-from agpis.images import Size, decode, letterbox
 from agpis.inputs import Text
 from agpis.loop import Optim
 from agpis.metrics import auc
 from agpis.models.backbones import BackboneConfig, new_backbone
-from agpis.models.hub import quiet
 from agpis.models.muisc import SequenceModel, collate
 from agpis.parts import Part
 from agpis.sequence_run import Measured, Report, digest
@@ -46,7 +44,7 @@ from agpis.train_sequence import (
     train_muisc,
 )
 from tests.conftest import ROOT
-from tests.drawn_reviews import RULEBOOK, read_rows, reviews, write_reviews
+from tests.drawn_reviews import RULEBOOK, pixels, read_rows, reviews, write_reviews, write_vit
 from tests.test_pretrained import write_english
 
 OPTIM = Optim(batch=16, lr=3e-3, steps=100, bf16=False, evaluate=25)
@@ -78,15 +76,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A ViT of two blocks, as transformers saves one: 17 tokens of 32 columns."""
-    from transformers import ViTConfig, ViTModel
-
-    folder = tmp_path_factory.mktemp("vit")
-    torch.manual_seed(2)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    with quiet():
-        ViTModel(ViTConfig(image_size=64, patch_size=16, **shape), add_pooling_layer=False).save_pretrained(folder)
-    return str(folder)
+    return write_vit(tmp_path_factory.mktemp("vit"))
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +96,6 @@ def trained(verdicts: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPath
 
 def fast(samples: Sequence[Any], training: MuiscTraining, out: Path, bundle: Path | None = None) -> Report:
     return train_muisc(samples, RULEBOOK, training, out, base=bundle, progress=False)
-
-
-def pixels(folder: Path, uris: Sequence[str]) -> np.ndarray:
-    """uint8 (n, 64, 64, 3), by a way of its own."""
-    pictures = [decode((folder / uri).read_bytes()).pixels for uri in uris]
-    return np.stack([letterbox(p, Size(width=64, height=64)) for p in pictures])
 
 
 def sequences(folder: Path, numbers: Sequence[int] = HELD) -> tuple[list[np.ndarray], list[str], np.ndarray]:
