@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 MIDDLE, WIDTH = -0.30, 0.07
-"""Margin at which a stranger is as likely as not, and the logistic's width. `python -m bench.kinship` fits -0.09 and 0.07
-for as many strangers as kin; of 20 images of a merchant's about one is a stranger, which moves the middle by
+"""Margin at which a stranger is as likely as not, and the logistic's width. `python -m bench.kinship` fits -0.09 and
+0.07 for as many strangers as kin; of 20 images of a merchant's about one is a stranger, which moves the middle by
 -WIDTH * log(19) (Bayes)."""
 REMOVED = -0.26
 """Images with a margin below this are removed: the limit that `python -m bench.planted` was measured with. That is

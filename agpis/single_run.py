@@ -30,6 +30,7 @@ from agpis.models.heads import HeadConfig, ImageClassifier
 from agpis.pixels import BadImage, Pixels
 from agpis.processes import processes
 from agpis.rulebook import Rulebook
+from agpis.token_source import fingerprint
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -258,12 +259,10 @@ class Run:
 
     def _key(self) -> str:
         """Identity of the cached tokens: the backbone's weights, and whether they are pooled."""
-        backbone, digest = self.model.backbone, hashlib.sha256()
-        for name, value in backbone.state_dict().items():
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-            digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        role = self.model.config.role
-        return f"{backbone.config.name} {backbone.config.architecture} {digest.hexdigest()} pooled {role == 'primary'}"
+        backbone, role = self.model.backbone, self.model.config.role
+        return (
+            f"{backbone.config.name} {backbone.config.architecture} {fingerprint(backbone)} pooled {role == 'primary'}"
+        )
 
     def _probe(self) -> None:
         """A wrong folder is found out before training: some pictures, evenly over all, are read first."""

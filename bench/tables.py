@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,7 +31,7 @@ from agpis.loop import Optim, fit
 from agpis.metrics import auc, balanced_auc, recall_at_precision
 from agpis.models.backbones import Backbone, BackboneConfig, new_backbone
 from agpis.models.baselines import Baseline, BaselineConfig, EncoderOnly, joined
-from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel
+from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, pooling_matrix
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.samples import labelled, read_verdicts
 from agpis.token_source import fingerprint
@@ -136,12 +137,26 @@ def tower(config: BackboneConfig) -> tuple[Backbone, Callable[[npt.NDArray[np.ui
     return _towers[key]
 
 
-def frozen_tokens(bench: Benchmark, config: BackboneConfig) -> npt.NDArray[np.float16]:
-    """(M, P, D) of all images of the benchmark."""
+SIDE = 4  # of the pooled token grid, which every row of a frozen backbone reads
+_tokens: dict[str, npt.NDArray[np.float16]] = {}
+
+
+def frozen_tokens(bench: Benchmark, config: BackboneConfig, *, mean: bool) -> npt.NDArray[np.float16]:
+    """(M, 16, D) tokens of all images of the benchmark, pooled to 4 x 4; or their means (M, 1, D)."""
     backbone, run = tower(config)
-    found = cached_tokens(bench.unseen.images, run, backbone.size, bench.cache, fingerprint(backbone))
-    assert not found.bad, found.bad[:3]
-    return found.tokens
+    key = f"{fingerprint(backbone)} pooled {SIDE}"
+    if key not in _tokens:
+        pooling = pooling_matrix(math.isqrt(backbone.tokens), SIDE).numpy()
+
+        def pooled(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            tokens = run(pixels)
+            whole = tokens.mean(1, keepdims=True)
+            return np.concatenate([pooling @ tokens, whole], axis=1)
+
+        found = cached_tokens(bench.unseen.images, pooled, backbone.size, bench.cache, key)
+        assert not found.bad, found.bad[:3]
+        _tokens[key] = np.asarray(found.tokens)
+    return _tokens[key][:, -1:] if mean else _tokens[key][:, :-1]
 
 
 def joined_tokens(bench: Benchmark, data: SequenceData, name: str, config: BackboneConfig) -> npt.NDArray[np.float16]:
@@ -189,7 +204,8 @@ def batches(bench: Benchmark, row: Row, part: str) -> Batches:
         return Batches(
             alone, titles, feedbacks, text.pad, tokens=joined_tokens(bench, data, part, row.backbone)[:, :1], **options
         )
-    return Batches(data, titles, feedbacks, text.pad, tokens=frozen_tokens(bench, row.backbone), **options)
+    tokens = frozen_tokens(bench, row.backbone, mean=row.kind == "late")
+    return Batches(data, titles, feedbacks, text.pad, tokens=tokens, **options)
 
 
 def replace_text(text: Text, category: bool) -> Callable[[str, str], list[int]]:
@@ -220,12 +236,11 @@ def new_model(bench: Benchmark, row: Row, budget: Budget) -> nn.Module:
             dropout=budget.dropout,
         )
         return Baseline(config, own)
-    side = round((backbone.tokens - backbone.class_token) ** 0.5)
     muisc = Muisc(
         MuiscConfig(
             classes=classes,
             vocabulary=bench.text.vocabulary,
-            tokens=backbone.tokens,
+            tokens=SIDE * SIDE if row.freeze else backbone.tokens,
             token_width=backbone.width,
             k=k,
             width=budget.width,
@@ -241,7 +256,6 @@ def new_model(bench: Benchmark, row: Row, budget: Budget) -> nn.Module:
             class_token=backbone.class_token,
             compare=row.compare,
             hide=row.hide,
-            pool=4 if side > 4 else None,
         )
     )
     return EncoderOnly(muisc) if row.kind == "encoder" else SequenceModel(muisc, own)
