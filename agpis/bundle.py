@@ -142,6 +142,28 @@ class Manifest(_Entry):
             raise ValueError(f"thresholds lacks {sorted(missing)}")
         return self
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of all catalogues and sample files that any part was trained on, as `training` says."""
+        return tuple(sorted(set(_sources(self.training))))
+
+    @property
+    def hold_out(self) -> float:
+        """Share of the styles of those catalogues that was held out; 0 unless every part says so."""
+        return float(min(_values(self.training, "hold_out"), default=0.0))
+
+
+def _values(training: Any, name: str) -> list[Any]:
+    """Every value of that name in nested mappings."""
+    if not isinstance(training, dict):
+        return []
+    found = [training[name]] if name in training else []
+    return [*found, *(value for part in training.values() for value in _values(part, name))]
+
+
+def _sources(training: Any) -> list[str]:
+    return [str(name) for names in _values(training, "sources") for name in names]
+
 
 @dataclass(frozen=True, slots=True)
 class ImageOutputs:

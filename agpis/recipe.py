@@ -35,7 +35,7 @@ from agpis.loop import Optim, Part, fit
 from agpis.models.muisc import Muisc, MuiscConfig, collate, losses
 from agpis.models.single import VIEWS, ImageConfig
 from agpis.rulebook import Rulebook, load_rulebook
-from agpis.simulate import Catalogued, Stock, Style, load
+from agpis.simulate import Catalogued, Stock, Style, held_out, load
 from agpis.train_image import ImageTraining, new_image_model, tokens_through_graph, train_image
 
 # The sequence model --------------------------------------------------------------------------------------------------
@@ -149,6 +149,7 @@ def train_starter(
     metrics: dict[str, Any] | None = None,
     files: dict[str, str] | None = None,
     sources: Sequence[str] = (),
+    hold_out: float = 0.0,
     bundle_id: str = "starter",
     checkpoints: Path | None = None,
     progress: bool = True,
@@ -157,6 +158,7 @@ def train_starter(
 
     Args:
         products: approved products; see `agpis.simulate.load`.
+        hold_out: share of styles that were left out of `products`, for the record.
         checkpoints: folder for the two models' checkpoints.
 
     Raises:
@@ -241,6 +243,7 @@ def train_starter(
         training={
             "command": "agpis.recipe starter",
             "sources": list(sources),
+            "hold_out": hold_out,
             "config": asdict(training),
             "products": len(products),
             "last_losses": {name: rows[-1] for name, rows in log.items()},
@@ -293,6 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="bundle folder")
     parser.add_argument("--data", type=Path, help="folder of catalogues")
     parser.add_argument("--leave-out", default="", help="sources not to train on, comma-separated")
+    parser.add_argument("--hold-out", type=float, default=0.0, help="share of styles not to train on, in every source")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=1.0, help="factor on samples and steps")
     parser.add_argument("--threads", type=int, default=2)
@@ -321,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     paths = catalogues(options.data, [name for name in options.leave_out.split(",") if name])
     train_starter(
-        load(paths),
+        [product for product in load(paths) if not held_out(product, options.hold_out)],
         options.out,
         scaled(StarterTraining(seed=options.seed), options.budget),
         thresholds=thresholds,
@@ -329,6 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metrics=metrics,
         files=files,
         sources=[path.parent.name for path in paths],
+        hold_out=options.hold_out,
         bundle_id=options.id,
         checkpoints=options.out.parent / f"{options.out.name}-checkpoints",
     )

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--bundle", default=None)
     options = parser.parse_args()
     bundle = open_bundle(options.bundle)
-    trained = set(bundle.manifest.training.get("sources", ()))
+    trained = set(bundle.manifest.trained_on)
     if overlap := sorted(trained & set(options.source)):
         raise SystemExit(f"{bundle.name} was trained on {', '.join(overlap)}; the figure would mislead.")
     print(f"machine: {machine()}\nbundle: {bundle.name}, seed 0")

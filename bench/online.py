@@ -12,7 +12,9 @@ submitted. Three ways of submitting, on the same products, candidates and stage 
 
 K is 3, or 2 where the product has fewer than three pictures. Coverage is submitted sequences over all products.
 Faults are drawn in the test style: fonts, words and emblems that no training has seen. The command refuses sources
-that the bundle was trained on, unless `--seen-too`; such figures say only that the program runs.
+that the bundle was trained on, unless `--seen-too`; such figures say only that the program runs. Of a bundle that was
+trained without a share of each shop's styles (`agpis.recipe --hold-out`), only those styles' products are used: new
+products of known shops, as in the paper.
 
 Limits: candidates and faults are drawn by us, so the level of the reject rates means little beside the paper's, their
 ratio more. The shop's own pictures count as good, also where one is a part of another or shows the same view twice.
@@ -39,6 +41,7 @@ from numpy.typing import NDArray
 from agpis.data import Decision
 from agpis.metrics import auc, bootstrap
 from agpis.pipeline import Pipeline, Settings
+from agpis.simulate import held_out
 from bench.machine import machine
 from bench.uploads import RATES, REASONS, Case, Shop, review, upload, verdict
 
@@ -309,8 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=None, help="also write everything here, as JSON")
     options = parser.parse_args(arguments)
     bundle, _ = Pipeline(options.bundle).open()
-    trained = sorted(bundle.manifest.training.get("sources", ()))
-    seen = sorted(set(trained) & set(options.source))
+    trained = bundle.manifest.trained_on
+    hold_out = bundle.manifest.hold_out
+    seen = [] if hold_out else sorted(set(trained) & set(options.source))
     if seen and not options.seen_too:
         raise SystemExit(
             f"{bundle.name} was trained on {', '.join(seen)}; the figure would mislead. "
@@ -318,12 +322,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     print(f"machine: {machine()}\nbundle: {bundle.name}, sources {', '.join(options.source)}, seeds {options.seeds}")
     print(f"trained on: {', '.join(trained) or 'unknown'}")
+    if hold_out:
+        print(f"only products of the {hold_out:.0%} of styles that were held out of training")
     if seen:
         print(f"SEEN IN TRAINING: {', '.join(seen)}; the figures say nothing about new shops.")
     begin = time.monotonic()
-    cases, answers = simulate(
-        options.bundle, [Shop(options.data / source) for source in options.source], options.seeds, options.strangers
-    )
+    shops = [Shop(options.data / source) for source in options.source]
+    for shop in shops:
+        if hold_out:
+            shop.uploads = [product for product in shop.uploads if held_out(product, hold_out)]
+    cases, answers = simulate(options.bundle, shops, options.seeds, options.strangers)
     if not cases:
         raise SystemExit(f"{', '.join(options.source)}: found no product with two pictures.")
     found = report(cases, answers, options.threshold)

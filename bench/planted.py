@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the rows here")
     options = parser.parse_args()
     bundle, _ = Pipeline(options.bundle).open()
-    trained = set(bundle.manifest.training.get("sources", ()))
+    trained = set(bundle.manifest.trained_on)
     if overlap := sorted(trained & set(options.source)):
         raise SystemExit(f"{bundle.name} was trained on {', '.join(overlap)}; the figure would mislead.")
     print(

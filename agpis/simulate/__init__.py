@@ -12,7 +12,7 @@ from agpis.simulate.multi import MULTI
 from agpis.simulate.pair import KINDS, PAIR, Copy, copied, recoloured, same_viewed
 from agpis.simulate.sequence_samples import SHARES, Sample, approved, sequences
 from agpis.simulate.single import SINGLE
-from agpis.simulate.stock import VIEWS, Catalogued, Draft, Shot, Stock, load
+from agpis.simulate.stock import VIEWS, Catalogued, Draft, Shot, Stock, held_out, load
 from agpis.simulate.style import Style
 from agpis.simulate.violations import VIOLATIONS
 from agpis.simulate.written import write_samples
@@ -37,6 +37,7 @@ __all__ = [
     "Style",
     "approved",
     "copied",
+    "held_out",
     "images",
     "load",
     "recoloured",

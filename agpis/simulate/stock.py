@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -72,6 +73,15 @@ _STOP = frozenset(
         "product",
     )
 )
+
+
+def held_out(product: Catalogued, share: float) -> bool:
+    """Whether a product belongs to the share that is held out of training, by a hash of source and style (or sku).
+
+    Colours of one style stay on one side: mostly they are one photograph recoloured.
+    """
+    key = f"{product.source}/{product.style or product.sku}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 1000 < 1000 * share
 
 
 @dataclass(frozen=True, slots=True)
