@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from agpis.loop import Optim
-from agpis.simulate import Catalogued
 from agpis.recipe import MuiscTraining, StarterTraining, train_starter
+from agpis.simulate import Catalogued
 from agpis.train_image import ImageTraining
 
 KINDS = ("round lamp", "square box", "tall vase", "flat plate")
