@@ -13,15 +13,9 @@ import typer
 from agpis.errors import MissingExtra, SettingsError
 
 if TYPE_CHECKING:
-    from agpis.checkpoint import Kind
     from agpis.train import Training
 
-train_app = typer.Typer(
-    help="Train a model on reviewers' verdicts; see docs/reviews.md.", no_args_is_help=True, rich_markup_mode="markdown"
-)
-
 Verdicts = Annotated[list[Path], typer.Argument(help="Files of verdicts, .jsonl or .parquet.")]
-CheckpointOut = Annotated[Path, typer.Option("-o", "--out", help="Folder of the checkpoint.")]
 Rules = Annotated[
     str | None, typer.Option("--rulebook", help="default, amazon, google, walmart, ebay, or your own YAML.")
 ]
@@ -29,10 +23,6 @@ Preset = Annotated[
     Literal["starter", "paper"],
     typer.Option("--preset", help="starter: small, for a laptop; paper: ViT-B/16 trained as a whole, for a GPU."),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML of settings; --show-config prints one.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as optim.lr=3e-4; may be repeated.")]
-Show = Annotated[bool, typer.Option("--show-config", help="Print every setting with its meaning, and stop.")]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Folder of cached tokens; runs may share it.")]
 Days = Annotated[int | None, typer.Option("--days", help="Only verdicts of the last so many days.")]
 Until = Annotated[str | None, typer.Option("--until", help="Only verdicts before this date, such as 2026-06-30.")]
 
@@ -82,123 +72,79 @@ def simulate(
     print(f"{count} samples in {path}; agpis samples {path} says what they hold.")
 
 
-def _train(
-    kind: Kind,
-    verdicts: list[Path],
-    out: Path,
-    preset: str,
-    config: Path | None,
-    settings: list[str] | None,
-    show: bool,
-    **options: Any,
+def train(
+    kind: Annotated[
+        Literal["muisc", "compliance", "primary", "baseline"],
+        typer.Argument(
+            help="muisc: stage 2, from accepted and rejected sequences with their feedback. compliance: stage 1, from "
+            "rejections that name the image, and image labels. primary: stage 1, from accepted and corrected sequences "
+            "with their candidates. baseline: a single-tower model of the paper's Table 2."
+        ),
+    ],
+    verdicts: Annotated[list[Path] | None, typer.Argument(help="Files of verdicts, .jsonl or .parquet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the checkpoint. [default: checkpoints/KIND]")
+    ] = None,
+    rulebook: Rules = None,
+    preset: Preset = "starter",
+    config: Annotated[Path | None, typer.Option("--config", help="YAML of settings; --show-config prints one.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as optim.lr=3e-4; may be repeated.")
+    ] = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print every setting with its meaning, and stop.")
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option("--base", help="muisc: bundle whose image graph makes the tokens. [default: the starter]"),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help='compliance: image labels, {"image", "rules": [...]} a line.')
+    ] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of cached tokens; runs may share it.")] = None,
+    days: Days = None,
+    until: Until = None,
+    test_days: Annotated[
+        int | None,
+        typer.Option("--test-days", help="Keep the days after --until for testing, instead of a tenth of the skus."),
+    ] = None,
 ) -> None:
+    """Train a model on reviewers' verdicts; see docs/reviews.md.
+
+    Run again after an interruption: it goes on where it was.
+    """
     _need_torch(f"agpis train {kind}")
     from agpis.configs import from_file, from_options, lines
     from agpis.processes import processes
-    from agpis.train import Window, config_of, train
+    from agpis.train import Window, config_of
+    from agpis.train import train as run
 
     changes = from_file(config) if config else {}
-    training: Training = config_of(kind, preset, {**changes, **from_options(settings or [])})
-    if show:
+    training: Training = config_of(kind, preset, {**changes, **from_options(set_ or [])})
+    if show_config:
         print("\n".join(lines(training)))
         return
+    for name, value, owner in (("--base", base, "muisc"), ("--labels", labels, "compliance")):
+        if value is not None and kind != owner:
+            raise SettingsError("bad_arguments", f"{name} is for agpis train {owner}; this is agpis train {kind}.")
     if not verdicts:
         raise SettingsError("bad_arguments", "Give at least one file of verdicts.")
-    when = Window(options.pop("days"), options.pop("until"), options.pop("test_days", None))
-    report = train(kind, verdicts, out, training=training, when=when, progress=True, say=_quiet_say, **options)
+    out = out or Path("checkpoints") / kind
+    report = run(
+        kind,
+        verdicts,
+        out,
+        training=training,
+        rulebook=rulebook,
+        base=base,
+        labels=labels,
+        cache=cache,
+        when=Window(days, until, test_days),
+        say=lambda text: sys.stderr.write(text + "\n"),
+    )
     if processes().is_main_process:
         print(report)
         print(f"checkpoint: {out}")
-
-
-def _quiet_say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
-OptionalVerdicts = Annotated[list[Path] | None, typer.Argument(help="Files of verdicts, .jsonl or .parquet.")]
-TestDays = Annotated[
-    int | None, typer.Option("--test-days", help="Keep the days after --until for testing, instead of a tenth of skus.")
-]
-
-
-@train_app.command("muisc")
-def train_muisc(
-    verdicts: OptionalVerdicts = None,
-    out: CheckpointOut = Path("checkpoints/muisc"),
-    rulebook: Rules = None,
-    base: Annotated[
-        Path | None, typer.Option("--base", help="Bundle whose image graph makes the tokens. [default: the starter]")
-    ] = None,
-    preset: Preset = "starter",
-    config: Config = None,
-    set_: Set = None,
-    show_config: Show = False,
-    cache: Cache = None,
-    days: Days = None,
-    until: Until = None,
-    test_days: TestDays = None,
-) -> None:
-    """Stage 2: the sequence model (MUIsC), from accepted and rejected sequences with their feedback."""
-    options = {"rulebook": rulebook, "base": base, "cache": cache, "days": days, "until": until, "test_days": test_days}
-    _train("muisc", verdicts or [], out, preset, config, set_, show_config, **options)
-
-
-@train_app.command("baseline")
-def train_baseline(
-    verdicts: OptionalVerdicts = None,
-    out: CheckpointOut = Path("checkpoints/baseline"),
-    rulebook: Rules = None,
-    preset: Preset = "starter",
-    config: Config = None,
-    set_: Set = None,
-    show_config: Show = False,
-    cache: Cache = None,
-    days: Days = None,
-    until: Until = None,
-    test_days: TestDays = None,
-) -> None:
-    """A single-tower baseline of the paper's Table 2, to compare with."""
-    options = {"rulebook": rulebook, "cache": cache, "days": days, "until": until, "test_days": test_days}
-    _train("baseline", verdicts or [], out, preset, config, set_, show_config, **options)
-
-
-@train_app.command("primary")
-def train_primary(
-    verdicts: OptionalVerdicts = None,
-    out: CheckpointOut = Path("checkpoints/primary"),
-    rulebook: Rules = None,
-    preset: Preset = "starter",
-    config: Config = None,
-    set_: Set = None,
-    show_config: Show = False,
-    cache: Cache = None,
-    days: Days = None,
-    until: Until = None,
-) -> None:
-    """Stage 1, choice of the primary, from accepted and corrected sequences with their candidates."""
-    options = {"rulebook": rulebook, "cache": cache, "days": days, "until": until}
-    _train("primary", verdicts or [], out, preset, config, set_, show_config, **options)
-
-
-@train_app.command("compliance")
-def train_compliance(
-    verdicts: OptionalVerdicts = None,
-    out: CheckpointOut = Path("checkpoints/compliance"),
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help='Image labels: {"image", "rules": [...]} a line.')
-    ] = None,
-    rulebook: Rules = None,
-    preset: Preset = "starter",
-    config: Config = None,
-    set_: Set = None,
-    show_config: Show = False,
-    cache: Cache = None,
-    days: Days = None,
-    until: Until = None,
-) -> None:
-    """Stage 1, non-compliant pictures, from rejections that name the image, and from image labels."""
-    options = {"labels": labels, "rulebook": rulebook, "cache": cache, "days": days, "until": until}
-    _train("compliance", verdicts or [], out, preset, config, set_, show_config, **options)
 
 
 def export(
@@ -300,6 +246,6 @@ def register(app: typer.Typer) -> None:
     panel = "Your own reviews (docs/reviews.md)"
     app.command(rich_help_panel=panel)(samples)
     app.command(rich_help_panel=panel)(simulate)
-    app.add_typer(train_app, name="train", rich_help_panel=panel)
+    app.command(rich_help_panel=panel)(train)
     app.command(rich_help_panel=panel)(export)
     app.command(rich_help_panel=panel)(evaluate)
