@@ -38,7 +38,7 @@ SCRATCH_SIZE = 64  # px; from scratch at 224 px would take days on two cores
 def scratch(size: int) -> tuple[Row, ...]:
     """The paper's backbones, untrained. ViT in DeiT-Tiny's shape: ViT-B/16 has 86 million weights for 2,000 samples."""
     rows = []
-    for name in ("resnet18", "resnet50", "resnetv2_101", "vit_tiny"):
+    for name in ("resnet18", "vit_tiny", "resnet50", "resnetv2_101"):
         config = BackboneConfig(name, pretrained=False, size=size)
         rows += [
             Row(f"{name}, early fusion", "early", backbone=config, freeze=False),
@@ -54,7 +54,7 @@ BUDGETS = {
     "tiny": (Budget(epochs=2, batch=32, seeds=(0, 1), rates=(1e-3,), width=32), None),
     "small": (
         Budget(epochs=4, batch=64, seeds=(0, 1, 2)),
-        Budget(epochs=2, batch=32, seeds=(0, 1, 2), samples=800, rates=(3e-4,), validations=1),
+        Budget(epochs=2, batch=32, seeds=(0, 1, 2), samples=800, rates=(3e-4,), validations=1, held=200),
     ),
     "paper": (Budget(epochs=10, batch=64, seeds=(0, 1, 2), width=768), Budget(epochs=10, batch=64, seeds=(0, 1, 2))),
 }

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,8 @@ class Budget:
     dropout: float = 0.1
     validations: int = 0
     """In a run; 0: one an epoch."""
+    held: int = 0
+    """Validation samples; 0: all."""
 
     def optim(self, rate: float, count: int) -> Optim:
         """The loop's settings for `count` training samples."""
@@ -180,9 +182,27 @@ def joined_tokens(bench: Benchmark, data: SequenceData, name: str, config: Backb
     return np.load(path)  # type: ignore[no-any-return]
 
 
-def batches(bench: Benchmark, row: Row, part: str) -> Batches:
-    """The batches of one part for one row."""
+class Decoded(Pixels):
+    """Pixels that are decoded once a process: every row and seed reads the same small pictures."""
+
+    _kept: ClassVar[dict[tuple[int, str], npt.NDArray[np.uint8]]] = {}
+
+    def __call__(self, rows: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        names = [(self.size, self.images[int(row)].location) for row in rows]
+        missing = [row for row, name in zip(rows, names, strict=True) if name not in self._kept]
+        if missing:
+            found, ok = super().__call__(np.asarray(missing))
+            assert ok.all()
+            for row, pixels in zip(missing, found, strict=True):
+                self._kept[self.size, self.images[int(row)].location] = pixels
+        return np.stack([self._kept[name] for name in names]), np.ones(len(names), np.bool_)
+
+
+def batches(bench: Benchmark, row: Row, part: str, most: int = 0) -> Batches:
+    """The batches of one part for one row; `most` samples of it (0: all), from the start."""
     data, text = bench.parts()[part], bench.text
+    if most:
+        data = data.take(np.arange(min(most, len(data))))
     nothing: list[list[int]] = [[] for _ in range(len(data))]
     if row.kind == "muisc":
         wanted = replace_text(text, row.category)
@@ -198,7 +218,7 @@ def batches(bench: Benchmark, row: Row, part: str) -> Batches:
         options["word_dropout"] = row.word_dropout
     if not row.freeze:
         size = new_backbone(row.backbone).size if not row.backbone.size else row.backbone.size
-        return Batches(data, titles, feedbacks, text.pad, pixels=Pixels(data.images, size), **options)
+        return Batches(data, titles, feedbacks, text.pad, pixels=Decoded(data.images, size), **options)
     if row.kind == "early":
         alone = replace(data, index=np.arange(len(data), dtype=np.int64)[:, None])
         return Batches(
@@ -291,7 +311,8 @@ def run(bench: Benchmark, row: Row, budget: Budget, rate: float, seed: int, fold
     begin = time.monotonic()
     torch.manual_seed(seed)
     model = new_model(bench, row, budget)
-    held, unseen, train = (batches(bench, row, part) for part in ("validation", "unseen", "train"))
+    held = batches(bench, row, "validation", budget.held)
+    unseen, train = (batches(bench, row, part) for part in ("unseen", "train"))
     logits = logits_of(model)
 
     def scores(part: Batches) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
