@@ -73,7 +73,7 @@ def main(options: Sequence[str] | None = None) -> None:
         bench = open_benchmark(chosen.benchmark, common.samples)
         rows = [row for row in COMMON if chosen.rows in row.name]
         folder = chosen.out / "common"
-        entries = run_rows(bench, rows, common, folder)
+        entries = run_rows(bench, rows, common, folder, finished=chosen.finished)
         found = summary(entries)
         text.append(show("Table 2, common backbone: frozen EfficientNet-Lite0 (ImageNet)", found, len(common.seeds)))
         towers = [name for name in found if name in SINGLE_TOWER]
@@ -91,7 +91,7 @@ def main(options: Sequence[str] | None = None) -> None:
         bench = open_benchmark(chosen.benchmark, from_scratch.samples)
         size = 224 if chosen.scale == "paper" else SCRATCH_SIZE
         rows = [row for row in scratch(size) if chosen.rows in row.name]
-        entries = run_rows(bench, rows, from_scratch, chosen.out / "scratch")
+        entries = run_rows(bench, rows, from_scratch, chosen.out / "scratch", finished=chosen.finished)
         title = f"Table 2, from scratch: {from_scratch.samples or 'all'} samples, {size} px"
         text.append(show(title, summary(entries), len(from_scratch.seeds)))
     (Path(chosen.out) / "table2.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")

@@ -41,14 +41,15 @@ def main(options: Sequence[str] | None = None) -> None:
     chosen = arguments("table3", __doc__).parse_args(options)
     torch.set_num_threads(chosen.threads)
     budget, folder = BUDGETS[chosen.scale][0], chosen.out / "common"
+    only = {"finished": chosen.finished}
     bench = open_benchmark(chosen.benchmark, budget.samples)
-    entries = run_rows(bench, [row for row in STEPS if chosen.rows in row.name], budget, folder)
+    entries = run_rows(bench, [row for row in STEPS if chosen.rows in row.name], budget, folder, **only)
     rates = {entry["rate"] for entry in entries if entry["row"] == "MUIsC"} or set(budget.rates)
     # Options change little: they take the learning rate that was found for MUIsC, but for the one that table 2 tunes.
     tuned = [row for row in OPTIONS if row.compare and chosen.rows in row.name]
-    entries += run_rows(bench, tuned, budget, folder)
+    entries += run_rows(bench, tuned, budget, folder, **only)
     alike = [row for row in OPTIONS if not row.compare and chosen.rows in row.name]
-    entries += run_rows(bench, alike, replace(budget, rates=tuple(sorted(rates))), folder)
+    entries += run_rows(bench, alike, replace(budget, rates=tuple(sorted(rates))), folder, **only)
     found = summary(entries)
     text = [show("Table 3, common backbone: frozen EfficientNet-Lite0 (ImageNet)", found, len(budget.seeds))]
     names = [row.name for row in STEPS if row.name in found]

@@ -365,8 +365,13 @@ def figures(
     return found
 
 
-def run_rows(bench: Benchmark, rows: Iterable[Row], budget: Budget, folder: Path) -> list[dict[str, Any]]:
-    """Every row with every rate (seed 0) and, with the best, every seed; finished runs are read from results.jsonl."""
+def run_rows(
+    bench: Benchmark, rows: Iterable[Row], budget: Budget, folder: Path, *, finished: bool = False
+) -> list[dict[str, Any]]:
+    """Every row with every rate (seed 0) and, with the best, every seed; finished runs are read from results.jsonl.
+
+    With `finished` nothing is trained: rows are shown with the runs that are there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.jsonl"
     done: dict[tuple[str, float, int], dict[str, Any]] = {}
@@ -386,6 +391,13 @@ def run_rows(bench: Benchmark, rows: Iterable[Row], budget: Budget, folder: Path
 
     found = []
     for row in rows:
+        if finished:
+            mine = [entry for key, entry in done.items() if key[0] == row.name]
+            tried = [entry for entry in mine if entry["seed"] == budget.seeds[0]]
+            if tried:
+                best = max(tried, key=lambda entry: entry["validation"])["rate"]
+                found += [entry for entry in mine if entry["rate"] == best]
+            continue
         tried = [once(row, rate, budget.seeds[0]) for rate in budget.rates]
         best = max(tried, key=lambda entry: entry["validation"])["rate"]
         found += [once(row, best, seed) for seed in budget.seeds]
@@ -409,7 +421,7 @@ def summary(entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, tuple[floa
                 float(np.std([entry[key] for entry in mine], ddof=1)) if len(mine) > 1 else 0.0,
             )
             for key in (*COLUMNS, "validation", "seconds")
-        }
+        } | {"runs": (float(len(mine)), 0.0)}
     return found
 
 
@@ -443,7 +455,7 @@ def difference(
 def show(title: str, found: dict[str, dict[str, tuple[float, float]]], seeds: int) -> str:
     """The table on screen; returns it as Markdown, for docs/results.md."""
     table = Table(title=title)
-    head = ("row", "AUC", *SCOPES, *COLUMNS[4:], "validation AUC", "s a run")
+    head = ("row", "AUC", *SCOPES, *COLUMNS[4:], "validation AUC", "seeds", "s a run")
     for column in head:
         table.add_column(column, justify="left" if column == "row" else "right")
     markdown = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -451,7 +463,7 @@ def show(title: str, found: dict[str, dict[str, tuple[float, float]]], seeds: in
         cells = [name]
         cells += [f"{values[key][0]:.3f} ± {values[key][1]:.3f}" for key in COLUMNS[:4]]
         cells += [f"{values[key][0]:.3f}" for key in COLUMNS[4:]]
-        cells += [f"{values['validation'][0]:.3f}", f"{values['seconds'][0]:.0f}"]
+        cells += [f"{values['validation'][0]:.3f}", f"{values['runs'][0]:.0f}", f"{values['seconds'][0]:.0f}"]
         table.add_row(*cells)
         markdown.append("| " + " | ".join(cells) + " |")
     Console(width=160).print(table)
@@ -466,6 +478,7 @@ def arguments(name: str, doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--scale", choices=("tiny", "small", "paper"), default="small")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser.add_argument("--finished", action="store_true", help="train nothing, show the runs that are there")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
