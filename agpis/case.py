@@ -27,6 +27,8 @@ FloatArray = NDArray[np.float32]
 
 SEQUENCES = 64
 """Sequences per call of the sequence graph."""
+CAUTION = 3.0
+"""How many times more the doubt that an image shows another product counts in the choice than in p_qualified."""
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
 MAX_VIOLATIONS = 5
@@ -283,8 +285,10 @@ class Case:
                 qualified * kin[order].prod(axis=1) * apart[order[:, pairs[:, 0]], order[:, pairs[:, 1]]].prod(1)
             )
             answers.update(zip(sequences, zip(classes, map(float, qualified), strict=True), strict=True))
-            # What stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen.
-            return np.asarray(qualified * clean[order].prod(axis=1), np.float32)
+            # What stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen. And a
+            # stranger in the sequence costs more than a picture of the product's own left out.
+            caution = clean[order].prod(axis=1) * kin[order].prod(axis=1) ** CAUTION
+            return np.asarray(qualified * caution, np.float32)
 
         found = sequence.search(
             list(range(len(left))),
