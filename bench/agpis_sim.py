@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def build(
     ]
     begin = time.monotonic()
     digest, lines = hashlib.sha256(), {"samples.jsonl": [], "unseen.jsonl": []}
-    with ProcessPoolExecutor(processes, initializer=_open, initargs=(paths,)) as pool:
+    # Spawned: a forked child waits for ever on threads that OpenCV or ONNX Runtime had in its parent.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _open, (paths,)) as pool:
         for number, (task, (found_lines, pictures)) in enumerate(zip(tasks, pool.map(_chunk, tasks), strict=True), 1):
             lines["unseen.jsonl" if task[0] == "unseen" else "samples.jsonl"].extend(found_lines)
             digest.update(pictures.encode())
