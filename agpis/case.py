@@ -20,7 +20,7 @@ from agpis.bundle import Bundle
 from agpis.clock import Clock
 from agpis.data import Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
 from agpis.prepare import Shot
-from agpis.rulebook import Rulebook
+from agpis.rulebook import Rule, Rulebook
 from agpis.settings import Settings
 
 FloatArray = NDArray[np.float32]
@@ -140,7 +140,7 @@ class Case:
 
     def _remove_strangers(self) -> None:
         """Photographs of another product, told by the product's other images (`agpis.kinship`)."""
-        rule = next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
+        rule = self._kinship_rule()
         if rule is None:
             return
         distinct = self._distinct([case for case in self.judged if case.outcome != "removed"])
@@ -163,10 +163,14 @@ class Case:
                 case.remove("different_product")
         self._doubt([case for case in self.judged if case.outcome != "removed"])
 
+    def _kinship_rule(self) -> Rule | None:
+        """The rule against another product's photograph; a rulebook without it does not mind."""
+        return next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
+
     def _doubt(self, left: list[Judged]) -> None:
         """Sets p_stranger of the images that are left; a copy shares the doubt of the image it repeats."""
         distinct = self._distinct(left)
-        if not distinct:
+        if not distinct or self._kinship_rule() is None:
             return
         for case, doubt in zip(distinct, kinship.p_stranger(self._features(distinct)), strict=True):
             case.p_stranger = float(doubt)

@@ -142,7 +142,9 @@ def generate(
     ] = None,
     search: Annotated[
         Literal["best", "random"],
-        typer.Option("--search", help="best: highest p_qualified; random: primary and the rest at random."),
+        typer.Option(
+            "--search", help="best: highest p_qualified, fewest doubts; random: primary and the rest at random."
+        ),
     ] = "best",
     matcher: MatcherOption = "dense",
     feedback: Annotated[

@@ -24,7 +24,8 @@ class Settings:
     noncompliant_threshold: float | None = None
     duplicate_threshold: float | None = None
     search: Literal["best", "random"] = "best"
-    """`random`: the paper's target sequence, primary and K-1 at random; `best`: highest p_qualified found."""
+    """`random`: the paper's target sequence, primary and K-1 at random; `best`: highest p_qualified found, less
+    for images that stage 1 was in doubt of (`agpis.case.CAUTION`)."""
     matcher: Literal["dense", "edgeboxes"] = "dense"
     """How duplicates are found: on the image graph's own patches, or with EdgeBoxes as in the paper."""
     strangers: Literal["remove", "weigh"] = "remove"

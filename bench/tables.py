@@ -104,6 +104,7 @@ class Benchmark:
     rulebook: Rulebook
     cache: Path
     text: Text
+    with_category: Text
 
     def parts(self) -> dict[str, SequenceData]:
         """By name."""
@@ -121,8 +122,11 @@ def open_benchmark(folder: Path, samples: int = 0) -> Benchmark:
     phrases = [phrase for rule in rulebook.rules for phrase in rule.phrases()]
     tokenizer = train_tokenizer([*train.titles, *train.feedbacks, *dict.fromkeys(train.categories), *phrases], 2000)
     names = {"separator": SEPARATOR, "end": END, "pad": PAD}
-    text = text_of(tokenizer.to_str(), names, max_title=24, max_feedback=24, category=False)
-    return Benchmark(train, validation, unseen, rulebook, folder / "cache", text)
+    text, with_category = (
+        text_of(tokenizer.to_str(), names, max_title=24, max_feedback=24, category=category)
+        for category in (False, True)
+    )
+    return Benchmark(train, validation, unseen, rulebook, folder / "cache", text, with_category)
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
@@ -205,9 +209,9 @@ def batches(bench: Benchmark, row: Row, part: str, most: int = 0) -> Batches:
         data = data.take(np.arange(min(most, len(data))))
     nothing: list[list[int]] = [[] for _ in range(len(data))]
     if row.kind == "muisc":
-        wanted = replace_text(text, row.category)
+        wanted = bench.with_category if row.category else text
         titles = [
-            wanted(title if row.title else "", category if row.title else "")
+            wanted.title(title, category) if row.title else [text.separator]
             for title, category in zip(data.titles, data.categories, strict=True)
         ]
         feedbacks = [text.feedback(words) for words in data.feedbacks] if row.feedback else nothing
@@ -226,16 +230,6 @@ def batches(bench: Benchmark, row: Row, part: str, most: int = 0) -> Batches:
         )
     tokens = frozen_tokens(bench, row.backbone, mean=row.kind == "late")
     return Batches(data, titles, feedbacks, text.pad, tokens=tokens, **options)
-
-
-def replace_text(text: Text, category: bool) -> Callable[[str, str], list[int]]:
-    """Title ids, behind the category where wanted."""
-
-    def ids(title: str, kind: str) -> list[int]:
-        words = f"{kind} > {title}" if category and kind else title
-        return text.title(words)
-
-    return ids
 
 
 # Rows ----------------------------------------------------------------------------------------------------------------

@@ -209,3 +209,18 @@ def test_settings_refuse_what_cannot_be_meant() -> None:
         Settings(search="worst")
     with pytest.raises(SettingsError, match=r"threshold is 1\.5"):
         Settings(duplicate_threshold=1.5)
+
+
+def test_a_rulebook_without_the_rule_does_not_mind_strangers(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(features: np.ndarray) -> np.ndarray:
+        raise AssertionError("no rule asks for kinship")
+
+    (tmp_path / "rules.yaml").write_text(RULEBOOK, encoding="utf-8")
+    monkeypatch.setattr("agpis.kinship.p_stranger", asked)
+    (decision,) = Pipeline(tiny_bundle, replace(OPEN, rulebook=str(tmp_path / "rules.yaml")))([product(2, 4)])
+    assert decision.sequence
+    (other,) = Pipeline(tiny_bundle, OPEN)([product(2, 4)])
+    assert other.status == "failed"
+    assert "kinship" in (other.error.message if other.error else "")
