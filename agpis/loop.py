@@ -54,6 +54,8 @@ class Optim:
     """Share of the steps that warm up."""
     clip: float = 1.0
     """Gradient norm."""
+    average: float = 0.0
+    """Decay of the moving average of the weights, which is what is validated and kept; 0: the weights themselves."""
     bf16: bool = True
     """Autocast to bfloat16 in the forward pass, where the device has it."""
     accumulate: int = 1
@@ -76,6 +78,8 @@ class Optim:
                 f"lr {self.lr}, clip {self.clip}, weight_decay {self.weight_decay}, warmup {self.warmup}: lr and clip "
                 "must be more than 0, weight_decay at least 0, warmup from 0 to 1.",
             )
+        if not 0 <= self.average < 1:
+            raise TrainingError("bad_config", f"average is {self.average}; it is a decay, from 0 to below 1.")
         if self.accumulate < 1 or self.evaluate < 0 or self.patience < 0:
             raise TrainingError(
                 "bad_config",
@@ -175,12 +179,22 @@ def fit(
         }
         store = StateFolder(folder / "state", whole)
     try:
-        state, best = store.read(model, optimizer) if store else (TrainingState(), {})
+        state, best, average = store.read(model, optimizer) if store else (TrainingState(), {}, {})
         if state.step != number_of_main(state.step, team.device):
             raise TrainingError("other_run", f"{folder} is not one folder to all processes; choose a shared one.")
         if not state.finished:
             run = _Run(
-                model, loss, optim, optimizer, seed, name, optim.total(count), optim.interval(count), state, best
+                model,
+                loss,
+                optim,
+                optimizer,
+                seed,
+                name,
+                optim.total(count),
+                optim.interval(count),
+                state,
+                best,
+                {key: value.to(team.device) for key, value in average.items()},
             )
             with torch.random.fork_rng([team.device] if team.device.type == "cuda" else []):
                 run.train(parts, workers, validate, folder, store, progress)
@@ -206,6 +220,7 @@ class _Run:
     interval: int
     state: TrainingState
     best: dict[str, Tensor]
+    averaged: dict[str, Tensor]
     names: tuple[str, ...] = ()
     readings: "deque[_Reading]" = field(default_factory=deque)
 
@@ -244,6 +259,8 @@ class _Run:
                     raise KeyboardInterrupt
             if self.best:
                 self.model.load_state_dict(self.best)
+            else:
+                self._swap()
             share_weights(self.model)
             state.finished = True
             if store is not None:
@@ -287,6 +304,26 @@ class _Run:
         self._settle(log, behind=int(device.type == "cuda"))
         self.optimizer.step()
         self.state.step += 1
+        if self.optim.average:
+            self._average()
+
+    def _average(self) -> None:
+        """Takes the step's weights into their moving average (Polyak's), over the last steps alone at the start."""
+        trained = {key: p.detach() for key, p in self.model.named_parameters() if p.requires_grad}
+        if not self.averaged:
+            self.averaged = {key: torch.zeros_like(p) for key, p in trained.items()}
+        step = self.state.step
+        share = 1.0 if step == 1 else max(1.0 - self.optim.average, 9.0 / (9.0 + step))
+        torch._foreach_lerp_(list(self.averaged.values()), [trained[key] for key in self.averaged], share)
+
+    def _swap(self) -> None:
+        """Exchanges the weights and their average, where there is one."""
+        with torch.no_grad():
+            own = dict(self.model.named_parameters())
+            for key, value in self.averaged.items():
+                kept = own[key].detach().clone()
+                own[key].copy_(value)
+                value.copy_(kept)
 
     def _settle(self, log: TrainingLog, behind: int = 0) -> None:
         """Takes in the numbers of all steps but the last `behind`."""
@@ -307,6 +344,7 @@ class _Run:
     def _validate(self, validate: Callable[[], float], log: TrainingLog) -> None:
         state, team, start = self.state, processes(), time.monotonic()
         self.model.eval()
+        self._swap()
         with torch.no_grad():
             figure = number_of_main(float(validate()) if team.is_main_process else 0.0, team.device)
         if math.isfinite(figure):
@@ -316,6 +354,7 @@ class _Run:
             self.best = on_cpu(self.model.state_dict()) if team.is_main_process else {}
         else:
             state.misses += 1
+        self._swap()
         log.validation(state.step, figure)
         log.pause(time.monotonic() - start)
 
@@ -331,7 +370,7 @@ class _Run:
     def _save(self, store: StateFolder, log: TrainingLog) -> None:
         if processes().is_main_process:
             start = time.monotonic()
-            store.write(self.state, self.model, self.optimizer, self.best)
+            store.write(self.state, self.model, self.optimizer, self.best, self.averaged)
             log.flush()
             log.pause(time.monotonic() - start)
 

@@ -1,7 +1,7 @@
 """The state of a training on disk, from which a killed run goes on exactly. Safetensors and JSON, no pickle.
 
 state.json                 `TrainingState`, the question, and the names of the two others; replaced last, at once
-step-N.safetensors         model/..., and exp_avg/..., exp_avg_sq/..., step/... of AdamW
+step-N.safetensors         model/..., exp_avg/..., exp_avg_sq/..., step/... of AdamW, and average/... of the weights
 best-N.safetensors         model/... of the best validation so far
 """
 
@@ -59,15 +59,18 @@ class StateFolder:
         self._question = json.loads(json.dumps(question))
         self._best_step = 0  # of the best weights on disk
 
-    def read(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, dict[str, Tensor]]:
-        """The state, put into model and optimiser, and the best weights ({} where there are none); new where none is.
+    def read(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[TrainingState, dict[str, Tensor], dict[str, Tensor]]:
+        """The state, put into model and optimiser, the best weights and the average of the weights ({} where there
+        are none); new where none is.
 
         Raises:
             TrainingError: `other_run` when it belongs to another question, `bad_checkpoint` when it is damaged.
         """
         path = self._folder / "state.json"
         if not path.is_file():
-            return TrainingState(), {}
+            return TrainingState(), {}, {}
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             version, question, names = found["format"], found["question"], found["files"]
@@ -85,10 +88,15 @@ class StateFolder:
                 "bad_checkpoint", f"{self._folder} cannot be gone on from: {error}. Delete it to start again."
             ) from error
         self._best_step = state.best_step if best else 0
-        return state, _part(best, "model")
+        return state, _part(best, "model"), _part(tensors, "average")
 
     def write(
-        self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+        self,
+        state: TrainingState,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        best: Mapping[str, Tensor],
+        average: Mapping[str, Tensor],
     ) -> None:
         """Puts the state in the place of the last one, which stays whole until the new one is.
 
@@ -100,7 +108,7 @@ class StateFolder:
         if state.finished:  # no moments: nobody goes on from here
             names["step"] = "finished.safetensors"
         else:
-            tensors |= _moments(model, optimizer)
+            tensors |= _moments(model, optimizer) | {f"average/{key}": value for key, value in average.items()}
             if best:
                 names["best"] = f"best-{state.best_step}.safetensors"
         text = json.dumps(

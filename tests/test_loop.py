@@ -96,6 +96,43 @@ def test_torchs_random_state_is_left_alone() -> None:
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
 
+def test_the_average_of_the_weights_is_validated_and_kept() -> None:
+    model, loss = regression()
+    weights, seen = [], []
+
+    def watched(part: Part) -> dict[str, Tensor]:
+        if part.step:
+            weights.append(model.weight.detach().clone())
+        return loss(part)
+
+    def validate() -> float:
+        seen.append(model.weight.detach().clone())
+        return float(len(seen))
+
+    optim = replace(LINEAR, steps=30, average=0.8, evaluate=10)
+    fit(model, watched, 64, optim, seed=1, name="x", validate=validate, progress=False)
+    plain, loss = regression()
+    fit(plain, loss, 64, replace(optim, average=0.0), seed=1, name="x", progress=False)
+    expected = weights[0]  # after the first step
+    for step, weight in enumerate([*weights[1:], plain.weight.detach()], 2):
+        expected = expected + (weight - expected) * max(0.2, 9 / (9 + step))
+    torch.testing.assert_close(model.weight.detach(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen[-1], expected, rtol=0, atol=1e-6)
+    assert not torch.equal(plain.weight, model.weight)
+
+
+def test_without_validation_the_average_is_the_result() -> None:
+    model, loss = regression()
+    optim = replace(LINEAR, steps=30, average=0.8)
+    fit(model, loss, 64, optim, seed=1, name="x", progress=False)
+    other, loss = regression()
+    fit(other, loss, 64, optim, seed=1, name="x", validate=lambda: 0.5, progress=False)
+    assert other.weight.tolist() != model.weight.tolist()  # the first validation was the best
+    other, loss = regression()
+    fit(other, loss, 64, replace(optim, evaluate=30), seed=1, name="x", validate=lambda: 0.5, progress=False)
+    torch.testing.assert_close(other.weight, model.weight, rtol=0, atol=0)
+
+
 def test_frozen_parts_do_not_move() -> None:
     model, loss = regression()
     before = model.weight.clone()
@@ -282,17 +319,19 @@ def stop_at(options: dict[str, Any], step: int, number: signal.Signals) -> int:
         return process.wait(60)
 
 
-def test_a_killed_run_goes_on_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_killed_run_goes_on_exactly(tmp_path: Path, average: float) -> None:
     """Killed five steps after its third state, then finished here: the very same numbers.
 
     With dropout, running statistics, bfloat16, tied weights, decoding workers.
     """
     folder = tmp_path / "run"
-    options = {"out": "", "folder": str(folder), "optim": SMALL, "dropout": 0.3, "workers": 1}
+    optim = {**SMALL, "average": average}
+    options = {"out": "", "folder": str(folder), "optim": optim, "dropout": 0.3, "workers": 1}
     assert stop_at(options, 29, signal.SIGKILL) == -signal.SIGKILL
     assert json.loads((folder / "state" / "state.json").read_text())["state"]["step"] == 24
-    model, rows = small(folder, dropout=0.3)
-    undisturbed, expected = small(dropout=0.3)
+    model, rows = small(folder, dropout=0.3, average=average)
+    undisturbed, expected = small(dropout=0.3, average=average)
     assert rows == expected
     assert len(rows) == 20
     assert_same(model, undisturbed)

@@ -60,6 +60,10 @@ class Style:
         """The looks that models are measured on."""
         return _TEST
 
+    def portable(self) -> Style:
+        """The same style in fonts of Pillow and OpenCV alone: the same letters on every machine."""
+        return replace(self, fonts=tuple(font for font in self.fonts if font == "pillow" or ":" in font))
+
     def having(self, pictures: tuple[Pixels, ...]) -> Style:
         """The same style with other pictures at hand."""
         return replace(self, pictures=pictures)
