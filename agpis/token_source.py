@@ -34,6 +34,8 @@ class Source:
     """D, columns of a token."""
     class_token: bool = False
     """The first token stands for the whole image."""
+    signature: int = 0
+    """The last columns of every token are the image's colour signature."""
     layout: TokenLayout | None = None
     """What the columns mean, where a bundle says it."""
     cached: Cached | None = None
@@ -69,7 +71,7 @@ def backbone_source(
 ) -> Source:
     """A backbone's tokens: cached when it is frozen, else to be made in every step."""
     backbone = new_backbone(config).eval()
-    shape = (backbone.tokens, backbone.width, backbone.class_token)
+    shape = (backbone.tokens, backbone.width, backbone.class_token, backbone.signature)
     if not freeze:
         return Source(*shape, pixels=Pixels(data.images, backbone.size), backbone=backbone)
     for parameter in backbone.parameters():
@@ -100,6 +102,8 @@ def _tokens_on(device: torch.device, backbone: Backbone) -> TokensOf:
 def fingerprint(module: nn.Module) -> str:
     """Sha256 over names and values of all weights."""
     digest = hashlib.sha256(b"tokens 2")  # another number where a backbone's tokens change and its weights do not
+    if signature := getattr(module, "signature", 0):
+        digest.update(f"signature {signature}".encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(

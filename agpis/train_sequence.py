@@ -210,6 +210,7 @@ def new_muisc(training: MuiscTraining, source: Source, rulebook: Rulebook, text:
             "class_token": source.class_token,
             "compare": training.compare,
             "layout": source.layout,
+            "signature": source.signature,
             "pool": fitting_pool(training, source),
             "hide": training.hide if training.compare or source.layout is not None else 0.0,
             **brought,

@@ -138,7 +138,8 @@ def build(
         for number, at in enumerate(range(0, getattr(scale, part), CHUNK))
     ]
     begin = time.monotonic()
-    pixels, lines = hashlib.sha256(), {"samples.jsonl": [], "unseen.jsonl": []}
+    pixels = hashlib.sha256()
+    lines: dict[str, list[str]] = {"samples.jsonl": [], "unseen.jsonl": []}
     # Spawned: a forked child waits for ever on threads that OpenCV or ONNX Runtime had in its parent.
     with ProcessPoolExecutor(processes, get_context("spawn"), _open, (paths,)) as pool:
         for number, (task, (found_lines, pictures)) in enumerate(zip(tasks, pool.map(_chunk, tasks), strict=True), 1):

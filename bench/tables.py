@@ -55,7 +55,7 @@ class Row:
 
     name: str
     kind: Kind
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(colours=6))
     freeze: bool = True
     binary: bool = False
     title: bool = True
@@ -82,6 +82,8 @@ class Budget:
     """D of encoder and decoder."""
     rates: tuple[float, ...] = RATES
     weight_decay: float = 0.05
+    average: float = 0.98
+    """Decay of the weights' moving average."""
     dropout: float = 0.1
     validations: int = 0
     """In a run; 0: one an epoch."""
@@ -90,7 +92,9 @@ class Budget:
 
     def optim(self, rate: float, count: int) -> Optim:
         """The loop's settings for `count` training samples."""
-        optim = Optim(batch=self.batch, lr=rate, epochs=self.epochs, weight_decay=self.weight_decay)
+        optim = Optim(
+            batch=self.batch, lr=rate, epochs=self.epochs, weight_decay=self.weight_decay, average=self.average
+        )
         return replace(optim, evaluate=-(-optim.total(count) // self.validations)) if self.validations else optim
 
 
@@ -269,6 +273,7 @@ def new_model(bench: Benchmark, row: Row, budget: Budget) -> nn.Module:
             tied=row.tied,
             class_token=backbone.class_token,
             compare=row.compare,
+            signature=backbone.signature,
             hide=row.hide,
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +49,8 @@ def naive(tokens: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]
                 best, back = (x[n, i] @ x[n, j].T).max(1), (x[n, j] @ x[n, i].T).max(1)
                 match[n, i, :, j] = best
                 returned = back.mean() if mask[n, i] else 0.0  # how much of j is found in an absent i
-                facts[n, i, :, j] = best.mean(), (best > 0.8).mean(), returned, whole[n, i] @ whole[n, j], best.min()
+                cosine = whole[n, i] @ whole[n, j]
+                facts[n, i, :, j] = best.mean(), (best > 0.8).mean(), returned, cosine, best.min(), 0.0
     return match, facts.reshape(s, k, PAIR_FACTS * k)
 
 
@@ -67,7 +69,7 @@ def test_a_copy_is_found_whatever_its_scale() -> None:
     tokens[0, 2] = 5.0 * tokens[0, 0] + 2.0
     match, facts = Compare(K, 16, None).facts(tokens, mask)
     torch.testing.assert_close(match[0, 0, :, 2], torch.ones(P))
-    mean, high, back, cosine, worst = facts[0, 0].view(PAIR_FACTS, K)[:, 2].tolist()
+    mean, high, back, cosine, worst, _ = facts[0, 0].view(PAIR_FACTS, K)[:, 2].tolist()
     assert (mean, high, back, cosine, worst) == pytest.approx((1.0,) * 5, abs=1e-5)
     assert match[0, 0, :, 1].max() < 0.99
 
@@ -91,6 +93,34 @@ def test_an_absent_image_changes_nothing_for_the_others() -> None:
     compare = Compare(K, 16, None)
     for one, two in zip(compare(tokens, mask), compare(other, mask), strict=True):
         torch.testing.assert_close(one[1, :2], two[1, :2])
+
+
+def test_the_signature_is_compared_apart() -> None:
+    tokens, mask = plain(2)
+    own = torch.tensor([[3.0, 0.0], [0.0, 2.0], [3.0, 4.0]])
+    wide = torch.cat([tokens, own[None, :, None].expand(2, K, P, 2)], dim=-1)
+    wide[1, 2] = tokens[1, 2] = 0.0
+    expected, facts = Compare(K, 16, None).facts(tokens, mask)
+    match, found = Compare(K, 16, None, signature=2).facts(wide, mask)
+    torch.testing.assert_close(match, expected)
+    pairs, others = found.view(2, K, PAIR_FACTS, K), facts.view(2, K, PAIR_FACTS, K)
+    torch.testing.assert_close(pairs[0, :, :-1], others[0, :, :-1])
+    torch.testing.assert_close(pairs[0, :, -1], torch.tensor([[0.0, 0.0, 0.6], [0.0, 0.0, 0.8], [0.6, 0.8, 0.0]]))
+    assert not pairs[1, :, -1].any()
+
+
+def test_a_layout_says_where_the_signature_is() -> None:
+    layout = replace(LAYOUT, signature=4)
+    draw = torch.Generator().manual_seed(2)
+    tokens, mask = torch.randn(1, K, layout.tokens, layout.width, generator=draw), torch.ones(1, K)
+    tokens[0, 1, -1, -4:] = 2.0 * tokens[0, 0, -1, -4:]
+    compare = Compare(K, 16, layout)
+    before = compare.facts(tokens, mask)[1].view(K, PAIR_FACTS, K)
+    assert float(before[0, -1, 1]) == pytest.approx(1.0)
+    tokens[0, 1, -1, -4:] *= -1.0
+    after = compare.facts(tokens, mask)[1].view(K, PAIR_FACTS, K)
+    assert float(after[0, -1, 1]) == pytest.approx(-1.0)
+    torch.testing.assert_close(after[:, :-1], before[:, :-1])  # no part of the embedding
 
 
 def test_the_class_token_is_left_out() -> None:

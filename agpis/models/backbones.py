@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agpis.errors import TrainingError
+from agpis.models.colour import ColourSignature
 from agpis.models.hub import (
     exportable,
     first_line,
@@ -51,6 +52,8 @@ class BackboneConfig:
     """Start from the network's published weights; False: from scratch."""
     size: int = 0
     """Side of the square input in pixels; 0: the network's own."""
+    colours: int = 0
+    """Bins a side of the colour signature that is appended to every token (colour.py); 0: none, as in the paper."""
     architecture: dict[str, Any] | None = None
     """The transformers configuration, as a checkpoint keeps it, so that the network is rebuilt without the hub:
     model_type, config, mean, std, transformers (version)."""
@@ -58,6 +61,10 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         if self.size < 0:
             raise TrainingError("bad_config", f"backbone size is {self.size}; it is a side in pixels, or 0.")
+        if self.colours < 0 or self.colours == 1:
+            raise TrainingError(
+                "bad_config", f"backbone colours is {self.colours}; it is 0, or at least 2 bins a side."
+            )
         if self.pretrained and self.architecture is not None:
             raise TrainingError(
                 "bad_config",
@@ -77,6 +84,8 @@ class Backbone(nn.Module):
     """D, columns of a token."""
     class_token: bool = False
     """The first token stands for the whole image."""
+    signature: int = 0
+    """The last columns of every token are the image's colour signature."""
     config: BackboneConfig
     """What rebuilds this module without any hub, its weights apart: pretrained is False, size is filled in."""
 
@@ -160,8 +169,38 @@ class HubBackbone(Backbone):
         return _flat(self.model(pixel_values=images).last_hidden_state)
 
 
+class ColouredBackbone(Backbone):
+    """Another backbone with the picture's colour signature (colour.py) behind the columns of every token.
+
+    Towers trained to name things forget colour, which the pair rules ask for. The columns have unit mean square, as
+    standardised tokens have.
+    """
+
+    def __init__(self, backbone: Backbone, bins: int) -> None:
+        super().__init__()
+        self.backbone, self.colours = backbone, ColourSignature(bins)
+        self.size, self.tokens, self.class_token = backbone.size, backbone.tokens, backbone.class_token
+        self.signature = bins * bins
+        self.width = backbone.width + self.signature
+        self.config = replace(backbone.config, colours=bins)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens, own = self.backbone(pixels), self.colours.bins * self.colours(pixels)
+        return torch.cat([tokens, own[:, None].expand(-1, self.tokens, -1).to(tokens.dtype)], dim=2)
+
+
 def new_backbone(config: BackboneConfig) -> Backbone:
-    """The network of `config`.
+    """The network of `config`, see `BackboneConfig.colours` for what may come on top.
+
+    Raises:
+        TrainingError: as `_network`.
+    """
+    network = _network(replace(config, colours=0))
+    return ColouredBackbone(network, config.colours) if config.colours else network
+
+
+def _network(config: BackboneConfig) -> Backbone:
+    """The network alone.
 
     From scratch, `vit_tiny` takes patches of 8 px below 96 px and of 4 px below 48 px, so that small pictures still
     give 16 tokens and more; `vit_b16` keeps its 16 px. Pretrained position embeddings are interpolated to `size` once.
@@ -279,6 +318,7 @@ __all__ = [
     "NAMES",
     "Backbone",
     "BackboneConfig",
+    "ColouredBackbone",
     "ConvBackbone",
     "HubBackbone",
     "count_parameters",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PAIR_FACTS = 5  # numbers that `Compare.facts` gives of an ordered pair of images
+PAIR_FACTS = 6  # numbers that `Compare.facts` gives of an ordered pair of images
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class TokenLayout:
     colour: int = 3
     """... then its mean colour."""
     knowledge: int = 30
-    """Columns of the knowledge token: logits of stage 1, then the product embedding (L2-normalised) to the end."""
+    """Columns of the knowledge token: logits of stage 1, then the product embedding (L2-normalised) ..."""
+    signature: int = 0
+    """... then the colour signature (L2-normalised, see colour.py) to the end; 0: it carries none."""
 
     @property
     def tokens(self) -> int:
@@ -45,13 +47,16 @@ class Compare(nn.Module):
     """Tells each image token what the other images of the sequence hold of it.
 
     Tokens with a layout bring their own descriptors, product embedding and colours. Plain tokens (any tower's) are
-    standardised over their columns and normalised; their mean is the embedding. An absent image, and the image's own
-    column, give 0.
+    standardised over their columns and normalised; their mean is the embedding; their last `signature` columns, the
+    same in all tokens of an image, are its colour signature. An absent image, and the image's own column, give 0.
     """
 
-    def __init__(self, k: int, width: int, layout: TokenLayout | None, class_token: bool = False) -> None:
+    def __init__(
+        self, k: int, width: int, layout: TokenLayout | None, class_token: bool = False, signature: int = 0
+    ) -> None:
         super().__init__()
         self.layout, self.class_token = layout, class_token
+        self.signature = signature if layout is None else layout.signature
         self.grid = nn.Linear(k, width)
         self.image = nn.Linear(PAIR_FACTS * k, width)
 
@@ -60,7 +65,7 @@ class Compare(nn.Module):
 
         Returns:
             additions to the grid tokens (S, K, G, W) and to an image as a whole (S, K, W), and the pair facts
-            (S, K, 5K).
+            (S, K, 6K).
         """
         match, facts = self.facts(tokens, mask)
         return self.grid(match), self.image(facts), facts
@@ -76,11 +81,11 @@ class Compare(nn.Module):
             p, start = layout.side * layout.side, layout.learned
             grid = tokens[:, :, :p]
             flat = grid[..., start : start + layout.descriptor].flatten(1, 2)  # (S, K*G, E)
-            embedding = tokens[:, :, p, layout.knowledge :]
+            embedding = tokens[:, :, p, layout.knowledge : layout.width - layout.signature]
             colour = grid[..., start + layout.descriptor :].mean(2)
             cosine = (flat @ flat.transpose(1, 2)).view(s, k, p, k, p)
             return cosine, embedding @ embedding.transpose(1, 2), colour
-        grid = tokens[:, :, 1:] if self.class_token else tokens
+        grid = tokens[:, :, int(self.class_token) :, : tokens.shape[-1] - self.signature]
         p, e = grid.shape[2], grid.shape[3]
         with torch.autocast(tokens.device.type, enabled=False):  # differences of large products
             flat = grid.float().flatten(1, 2)
@@ -92,8 +97,15 @@ class Compare(nn.Module):
             own = torch.diagonal(whole, dim1=1, dim2=2).clamp_min(1e-6).rsqrt()
             return cosine, whole * own[:, :, None] * own[:, None], None
 
+    def likeness(self, tokens: Tensor) -> Tensor | None:
+        """Dot products of the colour signatures (S, K, K), where the tokens carry them."""
+        if not self.signature:
+            return None
+        own = F.normalize(tokens[:, :, -1, -self.signature :].float(), dim=-1)  # an absent image is all zeros
+        return own @ own.transpose(1, 2)
+
     def facts(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Best match of each place in each image (S, K, G, K); of each image with each: (S, K, 5K)."""
+        """Best match of each place in each image (S, K, G, K); of each image with each: (S, K, 6K)."""
         cosines, whole, colour = self.cosines(tokens)
         k = tokens.shape[1]
         others = (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) * mask[:, None, :]  # (S, K, K)
@@ -106,7 +118,9 @@ class Compare(nn.Module):
         mean = match.mean(2)
         high = (match > 0.8).to(tokens.dtype).mean(2)  # share of places found again almost unchanged
         back = mean.transpose(1, 2) * others  # how much of the other is found here: tells a crop from its whole
-        return match, torch.cat([mean, high, back, cosine, distance], dim=-1)
+        likeness = self.likeness(tokens)
+        colours = torch.zeros_like(cosine) if likeness is None else likeness.to(cosine.dtype) * others
+        return match, torch.cat([mean, high, back, cosine, distance, colours], dim=-1)
 
 
 class Shortcut(nn.Module):
@@ -125,11 +139,11 @@ class Shortcut(nn.Module):
         self.expand, self.project = nn.Linear(facts, hidden), nn.Linear(hidden, classes)
 
     def forward(self, tokens: Tensor, mask: Tensor, pairs: Tensor) -> Tensor:
-        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 5K) of `Compare.facts` -> (S, C)."""
+        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 6K) of `Compare.facts` -> (S, C)."""
         k = self.k
         present = mask[:, :, None] * mask[:, None, :]
         apart = present * (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) > 0.5  # (S, K, K)
-        each = pairs.view(*pairs.shape[:2], PAIR_FACTS, k).transpose(2, 3)  # (S, K, K, 5)
+        each = pairs.view(*pairs.shape[:2], PAIR_FACTS, k).transpose(2, 3)  # (S, K, K, 6)
         most = each.masked_fill(~apart[..., None], -1.0).amax((1, 2))
         least = each.masked_fill(~apart[..., None], 4.0).amin((1, 2))
         found = [most, least, mask.mean(1, keepdim=True)]

@@ -79,6 +79,8 @@ class MuiscConfig:
     """Add computed comparison of the images (comparison.py), which wins the pair rules. Always on with a layout."""
     layout: TokenLayout | None = None
     """Set when the tokens come from our image graphs, which carry descriptors and what stage 1 knows."""
+    signature: int = 0
+    """Without a layout: the last columns of every token are the image's colour signature (`ColouredBackbone`)."""
     pool: int | None = None
     """Side to which a square grid is averaged before the encoder (starter: 7 to 4), for speed."""
     hide: float = 0.0
@@ -100,6 +102,12 @@ class MuiscConfig:
                 "bad_config",
                 f"layout gives tokens of {self.layout.tokens} x {self.layout.width}, the config says "
                 f"{self.tokens} x {self.token_width}.",
+            )
+        if not 0 <= self.signature < self.token_width or (self.signature and self.layout is not None):
+            raise TrainingError(
+                "bad_config",
+                f"signature is {self.signature}: it is a part of the {self.token_width} columns of a token, and of "
+                "plain tokens only.",
             )
         if self.hide > 0 and not (self.compare or self.layout is not None):
             raise TrainingError("bad_config", "hide needs compare or a layout: else nothing of the images is left.")
@@ -208,7 +216,9 @@ class Muisc(nn.Module):
         same = config.layout is None and config.token_width == config.width
         self.project = nn.Identity() if same else nn.Linear(config.token_width, config.width)
         comparing = config.compare or config.layout is not None
-        self.compare = Compare(config.k, config.width, config.layout, config.class_token) if comparing else None
+        self.compare = (
+            Compare(config.k, config.width, config.layout, config.class_token, config.signature) if comparing else None
+        )
         self.shortcut = Shortcut(config.k, config.classes, config.layout) if comparing else None
         # The knowledge token's columns mean something else than the grid's.
         self.know = nn.Linear(config.token_width, config.width) if config.layout is not None else None
