@@ -394,7 +394,9 @@ class Bundle:
         chunks = (pixels[at : at + 32] for at in range(0, len(pixels), 32))
         return np.concatenate([session.run(["tokens"], {"pixels": chunk})[0].mean(axis=1) for chunk in chunks])
 
-    def sequence(self, tokens: FloatArray, title: str, category: str = "") -> FloatArray:
+    def sequence(
+        self, tokens: FloatArray, title: str, category: str = "", mask: FloatArray | None = None
+    ) -> FloatArray:
         """Class probabilities of S sequences of one product, float32 (S, C) in the order of `classes`.
 
         Fewer images than the bundle's K are masked. Of more, every window of K that keeps the primary (the first
@@ -402,12 +404,14 @@ class Bundle:
 
         Args:
             tokens: float32 (S, K, P, D), any K >= 1.
+            mask: float32 (S, K), 0 where an image is to be left out, its place kept; None: all are seen.
         """
         count, images = tokens.shape[:2]
+        mask = np.ones((count, images), np.float32) if mask is None else mask
         if images <= self.k:
-            return self._score(tokens, title, category)[0]
-        windows = [(0, *rest) for rest in combinations(range(1, images), self.k - 1)]
-        scores = np.stack([self._score(tokens[:, list(window)], title, category)[0] for window in windows])
+            return self._score(tokens, title, category, mask)[0]
+        windows = [[0, *rest] for rest in combinations(range(1, images), self.k - 1)]
+        scores = np.stack([self._score(tokens[:, w], title, category, mask[:, w])[0] for w in windows])
         worst = scores[:, :, self.classes.index("qualified")].argmin(axis=0)  # (S,)
         return np.asarray(scores[worst, np.arange(count)], np.float32)
 
@@ -438,12 +442,12 @@ class Bundle:
         return self.text.words(written)
 
     def _score(
-        self, tokens: FloatArray, title: str, category: str, memory: bool = False
+        self, tokens: FloatArray, title: str, category: str, shown: FloatArray | None = None, memory: bool = False
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Probabilities (S, C), and on demand memory (S, M, D) with its mask (S, M), of S sequences of at most k."""
         count, images, patches, width = tokens.shape
         mask = np.zeros((count, self.k), dtype=np.float32)
-        mask[:, :images] = 1.0
+        mask[:, :images] = 1.0 if shown is None else shown
         if images < self.k:
             padded = np.zeros((count, self.k, patches, width), dtype=np.float32)
             padded[:, :images] = tokens
