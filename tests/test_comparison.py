@@ -187,6 +187,7 @@ def test_facts_of_a_layout_read_descriptors_embedding_and_colours() -> None:
             (grid[0, j] @ grid[0, i].T).max(1).mean(),
             embedding[0, i] @ embedding[0, j],
             np.abs(colours[i] - colours[j]).sum(),
+            0.0,  # no signature
         ]
         np.testing.assert_allclose(pairs[0, i, :, j], expected, atol=1e-5)
 
