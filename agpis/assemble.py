@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 from torch import nn
 
-from agpis.bundle import (
+from agpis.bundle import Bundle, open_bundle
+from agpis.bundle_manifest import (
     FORMAT_VERSION,
     IMAGE_ROLES,
-    Bundle,
     Graph,
     Manifest,
     Qualified,
@@ -29,7 +29,6 @@ from agpis.bundle import (
     RulebookEntry,
     TextEntry,
     Threshold,
-    open_bundle,
     write_manifest,
 )
 from agpis.checkpoint import Checkpoint, Kind, load_weights, read_checkpoint

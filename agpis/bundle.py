@@ -1,6 +1,6 @@
 """The bundle: a folder with everything inference needs, verified when it is opened.
 
-    manifest.json   what `Manifest` says
+    manifest.json   what `agpis.bundle_manifest.Manifest` says
     rulebook.yaml   the rulebook the models were trained for
     tokenizer.json  text of the sequence model
     *.onnx          the graphs
@@ -15,16 +15,15 @@ graph_signature, unreadable_graph (see docs/errors.md).
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agpis.bundle_manifest import IMAGE_ROLES, Graph, Qualified, Tensor, Threshold, read_manifest
 from agpis.errors import BundleError, RulebookError
 from agpis.images import Size
 from agpis.inputs import Text
@@ -33,136 +32,9 @@ from agpis.rulebook import Rulebook, load_rulebook
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 STARTER = Path(__file__).parent / "starter"
 
-IMAGE_ROLES = ("p_primary", "p_noncompliant", "rules", "tokens", "patches")
-ROLES = (*IMAGE_ROLES, "sequence", "feedback")
-
 FloatArray = npt.NDArray[np.float32]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tensor(_Entry):
-    """One input or output of a graph; a string in `shape` is a free dimension."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-class Graph(_Entry):
-    """One ONNX file and its exact signature."""
-
-    file: str
-    sha256: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-
-class RulebookEntry(_Entry):
-    """The rulebook in the bundle, its content hash and the lists that the graphs' outputs are in the order of."""
-
-    file: str = "rulebook.yaml"
-    hash: str
-    classes: tuple[str, ...]
-    single_rules: tuple[str, ...]
-
-
-class Resize(_Entry):
-    """The recipe of THE one resize for this bundle's image graphs."""
-
-    method: Literal["letterbox"] = "letterbox"
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    fill: int = Field(default=255, ge=0, le=255)
-
-
-class TextEntry(_Entry):
-    """The tokenizer and the lengths it is used with."""
-
-    file: str = "tokenizer.json"
-    sha256: str
-    max_title: int = Field(gt=0)
-    max_feedback: int = Field(gt=0)
-    category: bool = False
-    separator: str
-    end: str
-    pad: str
-
-
-class Threshold(_Entry):
-    """A limit on a probability and the data it was set on."""
-
-    value: float = Field(ge=0, le=1)
-    data: str
-
-
-class Qualified(_Entry):
-    """Calibration of the sequence graph's classes: log p / temperature, plus shift for `qualified`, softmax again."""
-
-    temperature: float = Field(default=1.0, gt=0)
-    shift: float = 0.0
-    data: str = "not calibrated"
-
-
-class Manifest(_Entry):
-    """Contents of manifest.json."""
-
-    format: int
-    id: str = Field(min_length=1)
-    rulebook: RulebookEntry
-    graphs: dict[str, Graph]
-    roles: dict[str, str]
-    resize: Resize
-    k: int = Field(ge=1)
-    token_layout: dict[str, int] | None = None
-    """Columns of the tokens: the fields of `agpis.models.muisc.TokenLayout`; None when they are a plain grid."""
-    text: TextEntry
-    thresholds: dict[Literal["primary", "noncompliant", "duplicate", "qualified"], Threshold]
-    calibration: dict[str, Any] = {}
-    """Of the duplicate matchers, see `agpis.duplicates.CALIBRATION`."""
-    qualified: Qualified = Qualified()
-    training: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _complete(self) -> Manifest:
-        if set(self.roles) != set(ROLES):
-            raise ValueError(f"roles are {sorted(self.roles)}; they must be exactly {sorted(ROLES)}")
-        foreign = sorted(set(self.roles.values()) - set(self.graphs))
-        if foreign:
-            raise ValueError(f"roles name the graphs {foreign}; graphs has {sorted(self.graphs)}")
-        missing = {"primary", "noncompliant", "duplicate", "qualified"} - set(self.thresholds)
-        if missing:
-            raise ValueError(f"thresholds lacks {sorted(missing)}")
-        return self
-
-    @property
-    def trained_on(self) -> tuple[str, ...]:
-        """Names of all catalogues and sample files that any part was trained on, as `training` says."""
-        return tuple(sorted(set(_sources(self.training))))
-
-    @property
-    def hold_out(self) -> float:
-        """Share of the styles of those catalogues that was held out; 0 unless every part says so."""
-        return float(min(_values(self.training, "hold_out"), default=0.0))
-
-
-def _values(training: Any, name: str) -> list[Any]:
-    """Every value of that name in nested mappings."""
-    if not isinstance(training, dict):
-        return []
-    found = [training[name]] if name in training else []
-    return [*found, *(value for part in training.values() for value in _values(part, name))]
-
-
-def _sources(training: Any) -> list[str]:
-    return [str(name) for names in _values(training, "sources") for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,31 +70,6 @@ def open_bundle(path: str | Path | None = None, *, threads: int = 0) -> Bundle:
         BundleError: with the code of what is wrong (module docstring).
     """
     return Bundle(Path(path) if path is not None else STARTER, threads=threads)
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Reads and validates `folder`/manifest.json; opens no graph. Raises BundleError."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(
-            "not_found", f"no bundle at {folder}: {MANIFEST} is missing. Give a folder made by `agpis export`."
-        )
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise BundleError("bad_manifest", f"{path} is not JSON: {error}. Export the bundle again.") from error
-    version = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(raw, dict) and version != FORMAT_VERSION:
-        raise BundleError(
-            "format_version",
-            f"{path} has format {version!r}; this version of AGPIS reads format {FORMAT_VERSION}. "
-            "Export the bundle again, or install the matching version of agpis.",
-        )
-    try:
-        return Manifest.model_validate(raw)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise BundleError("bad_manifest", f"{path}: {faults}. Export the bundle again.") from error
 
 
 class Bundle:
@@ -498,28 +345,14 @@ def _line(tensors: tuple[Tensor, ...]) -> str:
     return ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes manifest.json, last of all files of a bundle, so that its presence means that the bundle is complete."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-
-
 __all__ = [
-    "FORMAT_VERSION",
+    "STARTER",
     "Bundle",
-    "Graph",
     "ImageOutputs",
-    "Manifest",
     "Qualified",
-    "Resize",
-    "RulebookEntry",
-    "Tensor",
-    "TextEntry",
     "Threshold",
     "calibrated",
     "describe",
     "open_bundle",
-    "read_manifest",
     "sha256",
-    "write_manifest",
 ]

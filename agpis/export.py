@@ -24,10 +24,10 @@ import onnxruntime
 import torch
 from torch import nn
 
-from agpis.bundle import (
+from agpis.bundle import Bundle, describe, open_bundle, sha256
+from agpis.bundle_manifest import (
     FORMAT_VERSION,
     ROLES,
-    Bundle,
     Graph,
     Manifest,
     Qualified,
@@ -35,9 +35,6 @@ from agpis.bundle import (
     RulebookEntry,
     TextEntry,
     Threshold,
-    describe,
-    open_bundle,
-    sha256,
     write_manifest,
 )
 from agpis.errors import OutputError, TrainingError

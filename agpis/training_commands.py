@@ -166,7 +166,7 @@ def export(
     """Export checkpoints to a bundle, torch and ONNX compared first; roles without a checkpoint stay the base's."""
     _need_torch("agpis export")
     from agpis.assemble import assemble
-    from agpis.bundle import Threshold
+    from agpis.bundle_manifest import Threshold
 
     limits: dict[Any, Threshold] = {}
     for option in threshold or []:

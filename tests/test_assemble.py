@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from agpis.assemble import UNSET, assemble, open_model
-from agpis.bundle import STARTER, Bundle, Threshold, open_bundle, sha256
+from agpis.bundle import STARTER, Bundle, open_bundle, sha256
+from agpis.bundle_manifest import Threshold
 from agpis.catalogue import read
 from agpis.checkpoint import Checkpoint, Kind, write_checkpoint
 from agpis.errors import BundleError, OutputError, TrainingError

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agpis.bundle import Qualified, Threshold
+from agpis.bundle_manifest import Qualified, Threshold
 from agpis.errors import OutputError, TrainingError
 from agpis.export import Contents, compare, export_bundle, export_graph, restate, store_half
 from agpis.inputs import Text, train_tokenizer
