@@ -114,7 +114,7 @@ def covering(pixels: Pixels, width: int, height: int, rng: Rng) -> Pixels:
     return big[y : y + height, x : x + width]
 
 
-def _other(pixels: Pixels, rng: Rng, style: Style) -> Pixels:
+def other(pixels: Pixels, rng: Rng, style: Style) -> Pixels:
     """Another picture of the style's pool, or this one mirrored where the pool is empty."""
     if style.pictures:
         return style.pictures[int(rng.integers(len(style.pictures)))]
@@ -211,7 +211,7 @@ def collage(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     for i, (x, y, w, h) in enumerate(places):
         x0, y0 = int(x * width) + gap, int(y * height) + gap
         cell_w, cell_h = max(8, int(w * width) - 2 * gap), max(8, int(h * height) - 2 * gap)
-        picture = pixels if i == own or rng.random() < 0.3 else _other(pixels, rng, style)
+        picture = pixels if i == own or rng.random() < 0.3 else other(pixels, rng, style)
         if i != own and picture is pixels:
             picture = np.ascontiguousarray(covering(pixels, int(width * 0.6), int(height * 0.6), rng))
         if rng.random() < 0.5:

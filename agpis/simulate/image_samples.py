@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from agpis.data import Box
 from agpis.errors import SettingsError
 from agpis.rulebook import Rulebook, Simulate
-from agpis.simulate.drawing import Rng
+from agpis.simulate.drawing import Rng, ground
 from agpis.simulate.finish import finished, jittered, printed, scaled
+from agpis.simulate.harmless import spared
 from agpis.simulate.multi import close_up
 from agpis.simulate.single import SINGLE
 from agpis.simulate.stock import WHOLE, Catalogued, Stock
 from agpis.simulate.style import Pixels, Style
 from agpis.simulate.violations import BRINGING, REFRAMING, simulated, unknown_rules
+
+_BRINGING = BRINGING | {"screenshot"}
+"""The further looks of a screenshot show other pictures too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class Mix:
     """Of the broken ones, those that break two rules."""
     printed: float = 0.15
     """Clean and broken pictures with words or an emblem printed on the product itself: hard negatives."""
+    harmless: float = 0.35
+    """Clean and broken pictures with another look that is no fault (`harmless.HARMLESS`): hard negatives."""
+    further: float = 0.5
+    """Of the broken ones, those in the further looks of their rules (`single.FURTHER`)."""
     close_ups: float = 0.1
     """Pictures of whole products that become a close-up."""
     several: float = 0.35
@@ -70,6 +78,7 @@ def images(
 ) -> Iterator[ImageSample]:
     """`n` labelled pictures. Raises SettingsError (`cannot_simulate`) where the rulebook simulates no single rule."""
     mix = mix or Mix()
+    style = style.varied(mix.further)
     stock = products if isinstance(products, Stock) else Stock(products)
     rules = simulated(rulebook, "single")
     if mix.broken and not rules:
@@ -101,7 +110,9 @@ def _image(
 ) -> ImageSample:
     unknown = unknown_rules(pixels, view)
     pixels = jittered(pixels, rng)
-    if rng.random() < mix.printed:
+    if rng.random() < mix.harmless:
+        pixels = spared(pixels, ground(pixels), rng, style)
+    elif rng.random() < mix.printed:
         pixels = printed(pixels, rng, style)
     boxes: dict[str, Box] = {}
     chosen: list[str] = []
@@ -115,7 +126,7 @@ def _image(
             chosen = chosen[:1]
         for rule in chosen:
             name, look = rules[rule].name, style.ranged(rules[rule].ranges)
-            result = SINGLE[name](pixels, rng, look.having(stock.pool(rng)) if name in BRINGING else look)
+            result = SINGLE[name](pixels, rng, look.having(stock.pool(rng)) if name in _BRINGING else look)
             pixels = result.pixels
             if result.box is not None:
                 boxes[rule] = result.box

@@ -24,7 +24,7 @@ from agpis.simulate.drawing import (
 )
 from agpis.simulate.style import Alpha, Pixels, Style
 
-_SIDES = {"top": ("top",) * 3, "bottom": ("bottom",) * 3, "left": ("left",), "right": ("right",)}
+SIDES = {"top": ("top",) * 3, "bottom": ("bottom",) * 3, "left": ("left",), "right": ("right",)}
 _SHAPES = {"circle": ("disc",), "star": ("burst",), "ribbon": ("ribbon", "triangle"), "tag": ("pill", "tag")}
 
 
@@ -34,7 +34,7 @@ def banner(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     size = style.force(rng, 0.08, 0.24, "height")
     colour = vivid(rng) if rng.random() < 0.75 else muted(rng)
     opacity = style.force(rng, 0.65, 1.0, "opacity") if rng.random() < 0.4 or "opacity" in style.ranges else 1.0
-    side = style.among(rng, _SIDES, "side")
+    side = style.among(rng, SIDES, "side")
     kind = "side" if side in ("left", "right") else str(rng.choice(["strip", "strip", "pill", "words", "slant"]))
     if kind == "slant":
         return _slant(pixels, rng, style, size, colour, opacity)
@@ -179,7 +179,7 @@ def watermark(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         step_y = int(text.shape[0] * rng.uniform(1.1, 1.8)) + 6
         for row, y in enumerate(range(-step_y // 2, height, step_y)):
             for x in range(-step_x + (row % 2) * step_x // 2, width, step_x):
-                _stamp(sheet, text, x, y)
+                stamp(sheet, text, x, y)
     elif kind == "across":
         text = style.lettering(words, int(short * 0.2), rng)
         scale = 0.9 * np.hypot(height, width) * rng.uniform(0.6, 0.9) / text.shape[1]
@@ -187,7 +187,7 @@ def watermark(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         size = (max(8, int(text.shape[1] * scale)), max(6, int(text.shape[0] * scale)))
         text = turn(np.asarray(cv2.resize(text, size), np.float32), float(rng.uniform(20, 50) * rng.choice([-1, 1])))
         text = fit(text, width - 2, height - 2)
-        _stamp(sheet, text, (width - text.shape[1]) // 2, (height - text.shape[0]) // 2)
+        stamp(sheet, text, (width - text.shape[1]) // 2, (height - text.shape[0]) // 2)
     else:
         if kind == "middle":
             mark = style.lettering(words, int(short * reach * 0.35), rng)
@@ -196,7 +196,7 @@ def watermark(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         mark = fit(mark, int(width * 0.9), int(height * 0.9))
         x = int((width - mark.shape[1]) * rng.choice([0.5, 0.5, rng.uniform(0.02, 0.98)]))
         y = int((height - mark.shape[0]) * rng.choice([0.5, 0.5, rng.uniform(0.02, 0.98)]))
-        _stamp(sheet, mark, x, y)
+        stamp(sheet, mark, x, y)
     if rng.random() < 0.5:  # white on what is dark, grey on what is light, as stock agencies do
         under = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (0, 0), short / 30)
         light = (under > 150).astype(np.float32)
@@ -208,7 +208,8 @@ def watermark(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     return marked_change(pixels, out)
 
 
-def _stamp(sheet: Alpha, mark: Alpha, x: int, y: int) -> None:
+def stamp(sheet: Alpha, mark: Alpha, x: int, y: int) -> None:
+    """Lay `mark` into `sheet` at (x, y), the stronger of the two everywhere; what lies outside is lost."""
     x0, y0 = max(0, x), max(0, y)
     x1, y1 = min(sheet.shape[1], x + mark.shape[1]), min(sheet.shape[0], y + mark.shape[0])
     if x1 > x0 and y1 > y0:
@@ -223,7 +224,7 @@ def emblem(n: int, rng: Rng, style: Style) -> Alpha:
     if rng.random() < 0.25:  # initial cut out of the shape
         initial = fit(style.lettering(style.phrase(rng, style.brands)[0], n // 2, rng), n // 2, n // 2)
         hole = np.zeros_like(shape)
-        _stamp(hole, initial, (n - initial.shape[1]) // 2, (n - initial.shape[0]) // 2)
+        stamp(hole, initial, (n - initial.shape[1]) // 2, (n - initial.shape[0]) // 2)
         shape = shape * (1 - hole)
     layout = rng.choice(["alone", "beside", "below"])
     if layout == "alone":
@@ -232,12 +233,12 @@ def emblem(n: int, rng: Rng, style: Style) -> Alpha:
     gap = n // 6
     if layout == "beside":
         sheet = np.zeros((max(n, name.shape[0]), n + gap + name.shape[1]), np.float32)
-        _stamp(sheet, shape, 0, (sheet.shape[0] - n) // 2)
-        _stamp(sheet, name, n + gap, (sheet.shape[0] - name.shape[0]) // 2)
+        stamp(sheet, shape, 0, (sheet.shape[0] - n) // 2)
+        stamp(sheet, name, n + gap, (sheet.shape[0] - name.shape[0]) // 2)
     else:
         sheet = np.zeros((n + gap + name.shape[0], max(n, name.shape[1])), np.float32)
-        _stamp(sheet, shape, (sheet.shape[1] - n) // 2, 0)
-        _stamp(sheet, name, (sheet.shape[1] - name.shape[1]) // 2, n + gap)
+        stamp(sheet, shape, (sheet.shape[1] - n) // 2, 0)
+        stamp(sheet, name, (sheet.shape[1] - name.shape[1]) // 2, n + gap)
     return sheet
 
 
@@ -304,11 +305,11 @@ def diagram(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         x = min(width - margin, box.x + box.w + margin) if rng.random() < 0.6 else max(margin, box.x - margin)
         which = "both" if arrows > 1 else str(rng.choice(["across", "up"]))
         if which in ("both", "across"):
-            _arrow(out, (max(2, box.x), y), (min(width - 3, box.x + box.w), y), colour, line)
-            out = _label(out, _measure(rng, style), letter, box.x + box.w // 2, y, colour, rng, style)
+            arrow(out, (max(2, box.x), y), (min(width - 3, box.x + box.w), y), colour, line)
+            out = label(out, measure(rng, style), letter, box.x + box.w // 2, y, colour, rng, style)
         if which in ("both", "up"):
-            _arrow(out, (x, max(2, box.y)), (x, min(height - 3, box.y + box.h)), colour, line)
-            out = _label(out, _measure(rng, style), letter, x, box.y + box.h // 2, colour, rng, style)
+            arrow(out, (x, max(2, box.y)), (x, min(height - 3, box.y + box.h)), colour, line)
+            out = label(out, measure(rng, style), letter, x, box.y + box.h // 2, colour, rng, style)
     else:
         for _ in range(max(1, labels)):
             x0, y0 = box.x + int(box.w * rng.uniform(0.2, 0.8)), box.y + int(box.h * rng.uniform(0.2, 0.8))
@@ -316,26 +317,28 @@ def diagram(pixels: Pixels, rng: Rng, style: Style) -> Marked:
             y1 = int(np.clip(y0 + height * rng.uniform(-0.15, 0.15), letter, height - letter))
             cv2.line(out, (x0, y0), (x1, y1), colour, line, cv2.LINE_AA)
             cv2.circle(out, (x0, y0), 2 * line + 1, colour, -1 if rng.random() < 0.5 else line, cv2.LINE_AA)
-            words = _measure(rng, style) if rng.random() < 0.5 else style.phrase(rng, style.interface + style.brands)
-            out = _label(out, words, letter, x1, y1, colour, rng, style)
+            words = measure(rng, style) if rng.random() < 0.5 else style.phrase(rng, style.interface + style.brands)
+            out = label(out, words, letter, x1, y1, colour, rng, style)
     return marked_change(pixels, out)
 
 
-def _measure(rng: Rng, style: Style) -> str:
+def measure(rng: Rng, style: Style) -> str:
+    """A number with one of the style's units."""
     number = rng.uniform(2, 190)
     return (f"{number:.0f}" if rng.random() < 0.6 else f"{number:.1f}") + style.units[
         int(rng.integers(len(style.units)))
     ]
 
 
-def _arrow(out: Pixels, a: tuple[int, int], b: tuple[int, int], colour: Colour, line: int) -> None:
+def arrow(out: Pixels, a: tuple[int, int], b: tuple[int, int], colour: Colour, line: int) -> None:
+    """Draw a line from a to b with a head at both ends into `out`."""
     length = max(1.0, float(np.hypot(b[0] - a[0], b[1] - a[1])))
     tip = min(0.3, 10 * line / length)
     cv2.arrowedLine(out, a, b, colour, line, cv2.LINE_AA, 0, tip)
     cv2.arrowedLine(out, b, a, colour, line, cv2.LINE_AA, 0, tip)
 
 
-def _label(pixels: Pixels, words: str, letter: int, x: int, y: int, colour: Colour, rng: Rng, style: Style) -> Pixels:
+def label(pixels: Pixels, words: str, letter: int, x: int, y: int, colour: Colour, rng: Rng, style: Style) -> Pixels:
     """Words centred on (x, y), kept inside the picture, half of the time on a light plate."""
     height, width = pixels.shape[:2]
     text = fit(style.lettering(words, letter, rng), width // 3, height // 4)

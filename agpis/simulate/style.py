@@ -43,12 +43,18 @@ class Style:
     units: tuple[str, ...]
     emblems: tuple[str, ...]
     """Names of `drawing.EMBLEMS`."""
+    captions: tuple[str, ...]
+    """Words beside points, in tables and small print, on covers."""
+    contrasts: tuple[tuple[str, str], ...]
+    """Words under the two halves of a comparison."""
     strength: tuple[float, float] = (0.0, 1.0)
     """Range within each violation's own span from faint (0) to gross (1)."""
     ranges: Mapping[str, tuple[float | int | str, ...]] = field(default_factory=dict)
     """A rulebook's own ranges for the violation at hand (`violations.RANGES` lists the keys)."""
     pictures: tuple[Pixels, ...] = ()
     """Other pictures that a violation may bring in: collage parts, grounds, irrelevant images."""
+    further: float = 0.0
+    """Share of single violations in their further looks (`single.FURTHER`); `images` sets it, sequences do not."""
 
     @classmethod
     def train(cls) -> Style:
@@ -67,6 +73,10 @@ class Style:
     def having(self, pictures: tuple[Pixels, ...]) -> Style:
         """The same style with other pictures at hand."""
         return replace(self, pictures=pictures)
+
+    def varied(self, further: float) -> Style:
+        """The same style with a share of further looks."""
+        return replace(self, further=further)
 
     def ranged(self, ranges: Mapping[str, tuple[float | int | str, ...]]) -> Style:
         """The same style with a rulebook's ranges for one violation."""
@@ -184,6 +194,10 @@ _TRAIN = Style(
             "ATHLETICS", "纯棉", "运动"),
     units=("cm", "mm", '"'),
     emblems=("disc", "ring", "triangle", "bars", "star"),
+    captions=("Size", "Waist", "Length", "Soft lining", "Zip pocket", "Steel", "Washable", "Net weight", "Volume one",
+              "A short history", "The long road", "Made in Norway", "Ingredients", "Storage", "Battery", "M", "L",
+              "尺寸", "材质"),
+    contrasts=(("Before", "After"), ("Old", "New"), ("Others", "Ours"), ("使用前", "使用后")),
 )  # fmt: skip
 
 _TEST = Style(
@@ -216,5 +230,9 @@ _TEST = Style(
     prints=("GENUINE", "Team 07", "Fresh & pure", "HERITAGE", "750 g", "MAX", "Edition", "Ocean", "天然"),
     units=("in", "m", " cm"),
     emblems=("hexagon", "swoosh", "crown", "cross", "leaf"),
+    captions=("Chest", "Width", "Height", "Cotton blend", "Side pouch", "Aluminium", "Non-slip", "Best before",
+              "Second edition", "Tales of the sea", "A novel", "Assembled in Peru", "Nutrition", "Keep cool", "Charger",
+              "S", "XXL", "规格", "重量"),
+    contrasts=(("Without", "With"), ("Day 1", "Day 30"), ("Used", "Cleaned"), ("普通", "升级")),
     strength=(0.1, 0.9),
 )  # fmt: skip
