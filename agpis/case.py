@@ -15,10 +15,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, duplicates, kinship, primary, sequence
+from agpis import compliance, duplicates, evidence, kinship, primary, sequence
 from agpis.bundle import Bundle
 from agpis.clock import Clock
-from agpis.data import Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
+from agpis.data import Author, Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
+from agpis.images import Size
 from agpis.prepare import Shot
 from agpis.rulebook import Rule, Rulebook
 from agpis.settings import Settings
@@ -46,6 +47,8 @@ class Judged:
     tokens: FloatArray
     patches: FloatArray
     findings: tuple[Finding, ...]
+    evidence: FloatArray | None = None
+    """(G * G,) of the image graph, where the bundle gives it."""
     p_stranger: float = 0.0
     outcome: Outcome = "spare"
     reason: str = ""
@@ -117,7 +120,8 @@ class Case:
         )
         for case, noncompliant in zip(self.judged, over, strict=True):
             if noncompliant:
-                learned = compliance.learned_findings(case.rules, self.bundle.rulebook)
+                boxes = evidence.marks(case.rules, case.evidence, self.bundle.rulebook, *self._frame(case))
+                learned = compliance.learned_findings(case.rules, self.bundle.rulebook, boxes=boxes)
                 case.findings += _as_in(self.rulebook, learned)
             if rule := _barred(case, "any"):
                 case.remove(rule)
@@ -133,6 +137,10 @@ class Case:
             if index != best and case.outcome != "removed" and (rule := _barred(case, "secondary")):
                 case.remove(rule)
         return self.judged[best]
+
+    def _frame(self, case: Judged) -> tuple[int, int, Size]:
+        """Width and height of the source in pixels, and what it is letterboxed to."""
+        return case.shot.width or 1, case.shot.height or 1, self.bundle.size
 
     def _fit_to_lead(self, case: Judged) -> bool:
         """Whether the image could be the primary: nothing bars it, and p_primary is above the threshold."""
@@ -308,26 +316,93 @@ class Case:
         for case in picked[1:]:
             case.outcome = "selected"
         classes, p_qualified = answers[found.sequence]
-        violations = sorted(
-            (
-                Violation(name, self.rulebook.rule(name).scope, round(float(classes[i]), 6))
-                for i, name in enumerate(self.bundle.classes)
-                if active[i] and name != "other" and classes[i] >= REPORTED_VIOLATION
-            ),
-            key=lambda violation: -violation.probability,
-        )[:MAX_VIOLATIONS]
+        sight = self._sight(picked)
+        blamed = self._violations(picked, sight, self._with_the_set(classes, active, sight, picked), active)
         passed = p_qualified >= self._threshold("qualified")
         feedback = ""
+        author: Author = ""
         if self.settings.feedback == "always" or (self.settings.feedback == "rejected" and not passed):
             with self.clock.stage("feedback"):
                 feedback = self.bundle.feedback(tokens[list(found.sequence)], self.product.title, self.product.category)
+            author = "model"
+        elif not passed and blamed:
+            feedback, author = self._in_words(picked, sight, *blamed[0]), "rulebook"
         return replace(
             self._decision("generated" if passed else "below_threshold"),
             sequence=tuple(case.shot.image.uri for case in picked),
             p_qualified=round(float(np.clip(p_qualified, 0.0, 1.0)), 6),
-            violations=tuple(violations),
+            violations=tuple(violation for violation, _ in blamed),
             feedback=feedback,
+            feedback_by=author,
         )
+
+    def _sight(self, picked: list[Judged]) -> evidence.Sight:
+        """What stage 1 knows of a sequence."""
+        return evidence.Sight(
+            single_rules=self.bundle.single_rules,
+            rules=np.stack([case.rules for case in picked]),
+            p_primary=np.array([case.p_primary for case in picked], np.float32),
+            p_copy=np.array(
+                [[self.p_copy.get(frozenset((a.index, b.index)), 0.0) for b in picked] for a in picked], np.float32
+            ),
+            features=self._features(picked),
+        )
+
+    def _with_the_set(
+        self, classes: FloatArray, active: NDArray[np.bool_], sight: evidence.Sight, picked: list[Judged]
+    ) -> FloatArray:
+        """Class probabilities (C,) in which the rules have what the set's evidence took from p_qualified."""
+        classes = classes.copy()
+        left = 1.0 - float(classes[active].sum())
+        kin = float(np.prod([1.0 - case.p_stranger for case in picked]))
+        apart = float(np.prod(1.0 - sight.p_copy[np.triu_indices(len(picked), 1)]))
+        for rule, lost in (("different_product", left * (1.0 - kin)), ("duplicate", left * kin * (1.0 - apart))):
+            if rule in self.bundle.classes and rule in self.rulebook:
+                classes[self.bundle.classes.index(rule)] += lost
+        return classes
+
+    def _violations(
+        self, picked: list[Judged], sight: evidence.Sight, classes: FloatArray, active: NDArray[np.bool_]
+    ) -> list[tuple[Violation, int | None]]:
+        """The likeliest broken rules with the position of the image to blame, the likeliest first."""
+        names = self.bundle.classes
+        rules = active & np.array([name in self.rulebook for name in names])
+        weighed = evidence.weighed(classes, names, rules, sight)
+        order = [i for i in np.argsort(-weighed, kind="stable") if rules[i] and weighed[i] >= REPORTED_VIOLATION]
+        order = order[:MAX_VIOLATIONS]
+        without = None
+        if any(evidence.needs_masking(self.rulebook.rule(names[i])) for i in order):
+            without = self._masked(picked)  # (K, C)
+        found = []
+        for i in order:
+            rule = self.rulebook.rule(names[i])
+            position = evidence.blamed(rule, sight, classes[i], None if without is None else without[:, i])
+            uri = "" if position is None else picked[position].shot.image.uri
+            found.append((Violation(rule.id, rule.scope, round(float(weighed[i]), 6), uri), position))
+        return found
+
+    def _masked(self, picked: list[Judged]) -> FloatArray:
+        """Class probabilities with each image of the sequence masked in turn, (K, C)."""
+        tokens = np.stack([case.tokens for case in picked])
+        count = len(picked)
+        with self.clock.stage("sequence graph", count):
+            return self.bundle.sequence(
+                np.repeat(tokens[None], count, axis=0),
+                self.product.title,
+                self.product.category,
+                1.0 - np.eye(count, dtype=np.float32),
+            )
+
+    def _in_words(self, picked: list[Judged], sight: evidence.Sight, violation: Violation, position: int | None) -> str:
+        """The rulebook's words for a violation: which image, and where in it."""
+        rule = self.rulebook.rule(violation.rule)
+        if position is None:
+            return evidence.in_the_rulebooks_words(rule, sight, None)
+        case, box = picked[position], None
+        if rule.scope == "single" and case.evidence is not None and evidence.has_place(rule):
+            box = evidence.mark(case.evidence, *self._frame(case))
+        width, height, _ = self._frame(case)
+        return evidence.in_the_rulebooks_words(rule, sight, position, box, (width, height))
 
     def _decision(self, status: Status, error: ErrorInfo | None = None) -> Decision:
         by_index = {case.index: case for case in self.judged}

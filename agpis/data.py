@@ -15,6 +15,7 @@ Severity = Literal["error", "warning"]
 Role = Literal["any", "main", "secondary"]
 Status = Literal["generated", "below_threshold", "no_primary", "too_few_images", "failed"]
 Outcome = Literal["primary", "selected", "spare", "removed"]
+Author = Literal["", "model", "rulebook"]
 
 STATUSES: tuple[Status, ...] = ("generated", "below_threshold", "no_primary", "too_few_images", "failed")
 OUTCOMES: tuple[Outcome, ...] = ("primary", "selected", "spare", "removed")
@@ -105,6 +106,8 @@ class Violation:
     rule: str
     scope: Scope
     probability: float
+    image: str = ""
+    """uri of the image of the sequence that is to blame; "" where it is the sequence as a whole, or its title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class Decision:
     p_qualified: float | None = None
     violations: tuple[Violation, ...] = ()
     feedback: str = ""
+    feedback_by: Author = ""
+    """Who says so: the model's decoder, or the rulebook's phrase for the likeliest violation; "" without feedback."""
     candidates: tuple[Candidate, ...] = ()
     error: ErrorInfo | None = None
     bundle: str = ""

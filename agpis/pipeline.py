@@ -103,6 +103,7 @@ class Pipeline:
                         outputs.tokens[position],
                         outputs.patches[position],
                         shot.findings,
+                        None if outputs.evidence is None else outputs.evidence[position],
                     )
                 )
                 position += 1

@@ -52,7 +52,9 @@ def decision_schema() -> Any:
             ("duplicate_of", pa.string()),
         ]
     )
-    violation = pa.struct([("rule", pa.string()), ("scope", pa.string()), ("probability", pa.float64())])
+    violation = pa.struct(
+        [("rule", pa.string()), ("scope", pa.string()), ("probability", pa.float64()), ("image", pa.string())]
+    )
     return pa.schema(
         [
             ("sku", pa.string()),
@@ -63,6 +65,7 @@ def decision_schema() -> Any:
             ("p_qualified", pa.float64()),
             ("violations", pa.list_(violation)),
             ("feedback", pa.string()),
+            ("feedback_by", pa.string()),
             ("candidates", pa.list_(candidate)),
             ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
             ("bundle", pa.string()),
