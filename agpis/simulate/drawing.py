@@ -280,16 +280,16 @@ def ground(pixels: Pixels) -> Ground:
     plain = bool(near.mean() > 0.7)
     mask = np.zeros((height, width), np.uint8)
     if plain:
-        distance = channel_max(cv2.absdiff(pixels, np.broadcast_to(median.astype(np.uint8), pixels.shape).copy()))
+        distance = channel_max(np.asarray(cv2.absdiff(pixels, (*np.floor(median).tolist(), 0.0)), np.uint8))
         mask = (distance > 16).astype(np.uint8)
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)).astype(np.uint8)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
-        if len(stats) > 1:
-            areas = stats[1:, cv2.CC_STAT_AREA]
+        count, labels = cv2.connectedComponents(mask)  # with statistics it takes ten times as long
+        if count > 1:
+            areas = np.bincount(labels.ravel(), minlength=count)[1:]
             keep = 1 + np.flatnonzero(areas > 0.1 * areas.max())
-            wanted = np.zeros(len(stats), np.uint8)
+            wanted = np.zeros(count, np.uint8)
             wanted[keep] = 1
-            mask = wanted[labels]
+            mask = np.take(wanted, labels)
             contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
             cv2.drawContours(mask, contours, -1, 1, -1)
     share = float(mask.mean())
