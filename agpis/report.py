@@ -263,8 +263,9 @@ def _product(decision: Decision) -> dict[str, Any]:
     feedback = decision.feedback if decision.feedback.strip().lower() != "yes" else ""
     return {
         "sequence": [places.get(uri, uri) for uri in decision.sequence],
-        "violations": [[v.rule, v.scope, _finite(v.probability)] for v in decision.violations],
+        "violations": [[v.rule, v.scope, _finite(v.probability), places.get(v.image, -1)] for v in decision.violations],
         "feedback": feedback,
+        "by": decision.feedback_by,
         "error": [decision.error.code, decision.error.message] if decision.error else None,
         "photos": [_photo(candidate, places) for candidate in decision.candidates],
     }

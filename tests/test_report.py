@@ -223,7 +223,7 @@ def test_data_of_a_product(tmp_path: Path) -> None:
     page = parse(write(tmp_path, [decision, product(4, feedback="yes")])[0])
     data = page.data["p0"]
     assert data["sequence"] == [2, 0, 1]
-    assert data["violations"] == [["wrong_order", "multi", None]]
+    assert data["violations"] == [["wrong_order", "multi", None, -1]]
     banner, copy, lost = data["photos"][4:]
     assert banner["size"] == [1600, 1200]
     assert banner["findings"] == [{"rule": "banner", "probability": 0.987, "box": [400, 300, 800, 120]}]
@@ -390,6 +390,12 @@ def browser() -> Iterator[Any]:
 @pytest.mark.browser
 def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     decisions = [product(n, p_qualified=(n * 37 % 100) / 100) for n in range(120)]
+    doubts = (
+        Violation("wrong_order", "multi", 0.25, decisions[0].sequence[0]),
+        Violation("wrong_order", "multi", 0.10),
+        Violation("too_small", "single", 0.07, decisions[0].sequence[1]),
+    )
+    decisions[0] = product(0, p_qualified=0.0, violations=doubts, feedback_by="rulebook")
     decisions[6] = product(6, title="<!-- <script </script x", p_qualified=0.02)
     decisions[7] = product(7, title=HOSTILE[1], feedback=HOSTILE[0], p_qualified=0.01)
     decisions[8] = product(8, title="Café Crème خزف 杯子", p_qualified=0.99)
@@ -442,7 +448,14 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     assert "No preview" in str(first.locator(".left .empty").text_content())
     assert "The server answered 404." in str(first.locator(".left").text_content())
     assert "Please put the front view first." in str(first.text_content())
-    assert first.locator(".chips li").all_text_contents() == ["Wrong order\u200225\u202f%"]
+    assert first.locator(".chips li").all_text_contents() == [
+        "Wrong order\u200225\u202f%\u2002photo 1",
+        "Wrong order\u200210\u202f%",
+        "Too small\u20027\u202f%\u2002photo 2",
+    ]
+    assert first.locator(".seq .blame").all_text_contents() == ["Doubt: wrong order", "Doubt: too small"]
+    assert first.locator(".said h4").all_text_contents()[1] == "Expected feedback, in the rulebook\u2019s words"
+    assert page.locator(".card").nth(1).locator(".said h4").all_text_contents()[1] == "Expected feedback"
 
     # Boxes: source pixels to the thumbnail's pixels. The frame of a 1600 x 1200 picture is 4:3.
     shapes = page.evaluate(
