@@ -23,6 +23,7 @@ from agpis.bundle_manifest import (
     FORMAT_VERSION,
     IMAGE_ROLES,
     Graph,
+    Kinship,
     Manifest,
     Qualified,
     Resize,
@@ -203,6 +204,7 @@ def assemble(
             thresholds=limits,
             calibration=_calibration(parts),
             qualified=_qualified(parts),
+            kinship=_kinship(parts),
             training=_training(parts),
             metrics={
                 kind: {k: v for k, v in checkpoint.metrics.items() if k not in ("thresholds", "qualified")}
@@ -421,6 +423,13 @@ def _qualified(parts: _Parts) -> Qualified:
     if parts.muisc is None:
         return parts.base.manifest.qualified
     return _valid(Qualified, parts.checkpoints["muisc"].metrics.get("qualified") or {}, "calibration", "muisc")
+
+
+def _kinship(parts: _Parts) -> Kinship:
+    """When an image is taken for another product's, which belongs to the tokens."""
+    if "tokens" in parts.kept_roles():
+        return parts.base.manifest.kinship
+    return Kinship(data="not set on this bundle's tokens")
 
 
 def _valid(entry: type[Entry], row: Any, what: str, kind: Kind) -> Entry:

@@ -87,6 +87,21 @@ class Qualified(_Entry):
     data: str = "not calibrated"
 
 
+class Kinship(_Entry):
+    """When an image is taken for another product's (`agpis.kinship`). Margins belong to the tokens."""
+
+    middle: float = -0.30
+    """Margin at which a stranger is as likely as not. `python -m bench.kinship` fits -0.09 on the starter's tokens, for
+    as many strangers as kin; of 20 images of a merchant's about one is a stranger, which moves it by -width * log(19)
+    (Bayes)."""
+    width: float = Field(default=0.07, gt=0)
+    """Of the logistic."""
+    removed: float = -0.26
+    """Images with a margin below this are removed: the limit that `python -m bench.planted` was measured with. That is
+    before the odds are even, because a stranger in a sequence costs more than a spare image that is not shown."""
+    data: str = "the starter's tokens"
+
+
 class Manifest(_Entry):
     """Contents of manifest.json."""
 
@@ -104,6 +119,7 @@ class Manifest(_Entry):
     calibration: dict[str, Any] = {}
     """Of the duplicate matchers, see `agpis.duplicates.CALIBRATION`."""
     qualified: Qualified = Qualified()
+    kinship: Kinship = Kinship()
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
 

@@ -154,7 +154,7 @@ class Case:
         distinct = self._distinct([case for case in self.judged if case.outcome != "removed"])
         if len(distinct) < 3:
             return  # of two images neither can be told to be the stranger
-        for place, probability in kinship.strangers(self._features(distinct)).items():
+        for place, probability in kinship.strangers(self._features(distinct), self.bundle.manifest.kinship).items():
             case = distinct[place]
             case.findings += (
                 Finding(
@@ -180,7 +180,8 @@ class Case:
         distinct = self._distinct(left)
         if not distinct or self._kinship_rule() is None:
             return
-        for case, doubt in zip(distinct, kinship.p_stranger(self._features(distinct)), strict=True):
+        doubts = kinship.p_stranger(self._features(distinct), self.bundle.manifest.kinship)
+        for case, doubt in zip(distinct, doubts, strict=True):
             case.p_stranger = float(doubt)
         for case in left:
             if case not in distinct:

@@ -29,6 +29,7 @@ from agpis.bundle_manifest import (
     FORMAT_VERSION,
     ROLES,
     Graph,
+    Kinship,
     Manifest,
     Qualified,
     Resize,
@@ -209,8 +210,11 @@ def restate(
     qualified: Qualified,
     metrics: Mapping[str, Any],
     files: Mapping[str, str],
+    kinship: Kinship | None = None,
 ) -> Bundle:
     """Writes thresholds, calibration, figures and text files into a bundle; its graphs stay as they are.
+
+    So does `kinship`, where it is None.
 
     Figures of a recipe come from bundles that left sources out, the shipped one is trained on all.
     Raises BundleError where `folder` is no sound bundle.
@@ -222,6 +226,7 @@ def restate(
         "thresholds": {name: entry.model_dump(mode="json") for name, entry in thresholds.items()},
         "calibration": dict(calibration),
         "qualified": qualified.model_dump(mode="json"),
+        "kinship": (kinship or manifest.kinship).model_dump(mode="json"),
         "metrics": dict(metrics),
     }
     write_manifest(folder, Manifest.model_validate(changed))

@@ -2,7 +2,8 @@
 
 The paper judges each candidate alone (3.3.1), so another product's faultless photograph passes. Here each image is
 compared with the others of its product: its mean likeness to them, less their likeness among themselves. Measured by
-`python -m bench.planted` and fitted by `python -m bench.kinship` on sources that the image graph was not trained on.
+`python -m bench.planted`, fitted by `python -m bench.kinship`, both on sources that the image graph was not trained on;
+the fit is in the bundle's manifest (`agpis.bundle_manifest.Kinship`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from agpis.bundle_manifest import Kinship
 
-MIDDLE, WIDTH = -0.30, 0.07
-"""Margin at which a stranger is as likely as not, and the logistic's width. `python -m bench.kinship` fits -0.09 and
-0.07 for as many strangers as kin; of 20 images of a merchant's about one is a stranger, which moves the middle by
--WIDTH * log(19) (Bayes)."""
-REMOVED = -0.26
-"""Images with a margin below this are removed: the limit that `python -m bench.planted` was measured with. That is
-before the odds are even, because a stranger in a sequence costs more than a spare image that is not shown."""
+FloatArray = NDArray[np.float32]
 
 
 def margins(features: FloatArray) -> FloatArray:
@@ -38,24 +33,24 @@ def margins(features: FloatArray) -> FloatArray:
     return result
 
 
-def p_stranger(features: FloatArray) -> FloatArray:
+def p_stranger(features: FloatArray, fitted: Kinship) -> FloatArray:
     """(n, D) features -> (n,) probability that an image shows another product than the rest do."""
     margin = margins(features)
     if len(margin) < 3:
         return np.zeros_like(margin)
-    result: FloatArray = 1.0 / (1.0 + np.exp((margin - MIDDLE) / WIDTH))
+    result: FloatArray = 1.0 / (1.0 + np.exp((margin - fitted.middle) / fitted.width))
     return result
 
 
-def strangers(features: FloatArray, limit: float = REMOVED) -> dict[int, float]:
+def strangers(features: FloatArray, fitted: Kinship) -> dict[int, float]:
     """Images that go, the surest first: position -> probability. The rest is compared anew after each."""
     left = list(range(len(features)))
     gone: dict[int, float] = {}
     while len(left) >= 3:
         found = margins(features[left])
         worst = int(found.argmin())
-        if found[worst] >= limit:
+        if found[worst] >= fitted.removed:
             break
-        doubt = float(p_stranger(features[left])[worst])
+        doubt = float(p_stranger(features[left], fitted)[worst])
         gone[left.pop(worst)] = doubt
     return gone

@@ -17,7 +17,7 @@ from torch import nn
 
 from agpis.assemble import UNSET, assemble, open_model
 from agpis.bundle import STARTER, Bundle, open_bundle, sha256
-from agpis.bundle_manifest import Threshold
+from agpis.bundle_manifest import Kinship, Threshold
 from agpis.catalogue import read
 from agpis.checkpoint import Checkpoint, Kind, write_checkpoint
 from agpis.errors import BundleError, OutputError, TrainingError
@@ -322,6 +322,7 @@ def _thresholds_go_with_their_roles(bundle: Bundle, base: Bundle, kinds: set[str
     left = [name for name, role in (("dense", "patches"), ("edgeboxes", "tokens")) if role not in new]
     assert manifest.calibration == {name: CALIBRATION[name] for name in left}
     assert manifest.metrics.get("primary", {"auc": 0.7}) == {"auc": 0.7}
+    assert manifest.kinship == (Kinship(data="not set on this bundle's tokens") if "tokens" in new else old.kinship)
 
 
 def test_an_assembled_bundle_is_a_base_too(parts: Parts, made: Callable[[str], Bundle], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agpis.bundle_manifest import Qualified, Threshold
+from agpis.bundle_manifest import Kinship, Qualified, Threshold
 from agpis.errors import OutputError, TrainingError
 from agpis.export import Contents, compare, export_bundle, export_graph, restate, store_half
 from agpis.inputs import Text, train_tokenizer
@@ -179,6 +179,11 @@ def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path
     assert (folder / "MODEL_CARD.md").read_text() == "weak"
     changed = {path.name for path in folder.iterdir() if before.get(path.name) != path.read_bytes()}
     assert changed == {"manifest.json", "MODEL_CARD.md"}
+    told = Kinship(middle=-0.4, width=0.05, removed=-0.35, data="a test")
+    figures = {"thresholds": thresholds, "calibration": {}, "qualified": Qualified(), "metrics": {}, "files": {}}
+    assert bundle.manifest.kinship == Kinship()
+    assert restate(folder, **figures, kinship=told).manifest.kinship == told
+    assert restate(folder, **figures).manifest.kinship == told
 
 
 def test_models_that_do_not_fit_are_refused(parts: tuple[ImageModel, Muisc, Contents], tmp_path: Path) -> None:

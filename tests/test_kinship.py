@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agpis.bundle_manifest import Kinship
 from agpis.data import Box
 from agpis.duplicates import PairMatch, View, crops, resolve
 from agpis.images import Size
@@ -30,18 +31,25 @@ def test_margin_is_likeness_to_the_others_less_theirs_among_themselves() -> None
 
 def test_the_stranger_is_found_and_the_rest_compared_anew() -> None:
     features = np.concatenate([KIN, STRANGE, [[0.0, -1.0, 0.0]]]).astype(np.float32)
-    found = strangers(features)
+    found = strangers(features, Kinship())
     assert set(found) == {3, 4}
     assert all(probability > 0.3 for probability in found.values())
-    assert strangers(KIN) == {}
-    assert set(strangers(features, -1.5)) < {3, 4}  # a lower limit removes fewer
+    assert strangers(KIN, Kinship()) == {}
+    assert set(strangers(features, Kinship(removed=-1.5))) < {3, 4}  # a lower limit removes fewer
+
+
+def test_the_probability_is_the_bundles_logistic() -> None:
+    features = np.concatenate([KIN, STRANGE])
+    found = p_stranger(features, Kinship(middle=-0.5, width=0.2))
+    np.testing.assert_allclose(np.log(found / (1 - found)), (-0.5 - margins(features)) / 0.2, atol=1e-5)
+    assert strangers(features, Kinship(middle=-0.5, width=0.2))[3] == pytest.approx(found[3])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_of_two_images_neither_can_be_told(count: int) -> None:
     features = np.eye(3, dtype=np.float32)[:count]
-    assert list(p_stranger(features)) == [0.0] * count
-    assert strangers(features) == {}
+    assert list(p_stranger(features, Kinship())) == [0.0] * count
+    assert strangers(features, Kinship()) == {}
 
 
 def view() -> View:

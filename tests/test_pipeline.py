@@ -79,7 +79,7 @@ def test_primary_has_the_largest_probability_of_those_that_belong(tiny_bundle: P
     pictures = [decode(image.data or b"", target=DECODE_TARGET).pixels for image in item.images]
     outputs = bundle.image(np.stack([letterbox(pixels, bundle.size) for pixels in pictures]))
     left = [i for i, c in enumerate(decision.candidates) if c.reason != "different_product"]
-    belongs = 1.0 - p_stranger(outputs.tokens[left].mean(axis=1))
+    belongs = 1.0 - p_stranger(outputs.tokens[left].mean(axis=1), bundle.manifest.kinship)
     best = left[int((outputs.p_primary[left] * belongs).argmax())]
     assert decision.status == "generated"
     assert decision.sequence[0] == item.images[best].uri
@@ -243,7 +243,7 @@ def test_settings_refuse_what_cannot_be_meant() -> None:
 def test_a_rulebook_without_the_rule_does_not_mind_strangers(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(features: np.ndarray) -> np.ndarray:
+    def asked(*arguments: object) -> np.ndarray:
         raise AssertionError("no rule asks for kinship")
 
     (tmp_path / "rules.yaml").write_text(RULEBOOK, encoding="utf-8")
