@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -85,3 +86,21 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_bundle
 
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, for sums in the same order every time; `pytestmark` asks for it."""
+    torch = pytest.importorskip("torch", reason="needs the train extra")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The verdicts.jsonl of a drawn shop, in a folder with its pictures."""
+    from tests.drawn_reviews import write_reviews
+
+    return write_reviews(tmp_path_factory.mktemp("shop"))

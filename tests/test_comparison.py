@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,16 +11,10 @@ from torch import Tensor, nn
 
 from agpis.models.comparison import PAIR_FACTS, Compare, Shortcut, TokenLayout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 K, P, D = 3, 9, 12
 LAYOUT = TokenLayout(side=3, learned=4, descriptor=8, colour=3, knowledge=5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plain(count: int = 2, seed: int = 0, tokens: int = P) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,19 +28,13 @@ from agpis.training_log import TrainingLog
 from tests.conftest import ROOT
 from tests.training_script import COUNT, Small, problem
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""So that sums have the same order as in the script."""
+
 LINEAR = Optim(steps=200, batch=16, lr=0.05, bf16=False, weight_decay=0.0)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SMALL = {"batch": 16, "lr": 0.02, "steps": 40, "evaluate": 8}
 """Ten and a half epochs of `training_script`, saved every eighth step."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in the script, so that sums have the same order in both."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def regression() -> tuple[nn.Linear, Callable[[Part], dict[str, Tensor]]]:

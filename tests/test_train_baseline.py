@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from agpis.models.baselines import Baseline
 from agpis.models.hub import quiet
 from agpis.token_source import fingerprint
 from agpis.train_baseline import BaselineTraining, train_baseline
-from tests.drawn_reviews import RULEBOOK, pixels, reviews, write_reviews, write_vit
+from tests.drawn_reviews import RULEBOOK, pixels, reviews, write_vit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = BackboneConfig("tiny", pretrained=False, size=64)
 OPTIM = Optim(batch=16, lr=3e-3, steps=100, bf16=False, evaluate=25)
@@ -29,19 +31,6 @@ WHOLE = BaselineTraining(
     optim=OPTIM, backbone=TINY, freeze=False, tower_rate=1.0, hidden=32, dropout=0.0, workers=1, seed=0
 )
 FEW = replace(OPTIM, steps=4, evaluate=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reviews(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")

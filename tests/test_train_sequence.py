@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,10 @@ from agpis.train_sequence import (
     train_muisc,
 )
 from tests.conftest import ROOT
-from tests.drawn_reviews import RULEBOOK, pixels, read_rows, reviews, write_reviews, write_vit
+from tests.drawn_reviews import RULEBOOK, pixels, read_rows, reviews, write_vit
 from tests.test_pretrained import write_english
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIM = Optim(batch=16, lr=3e-3, steps=100, bf16=False, evaluate=25)
 BUNDLE = MuiscTraining(
@@ -59,19 +61,6 @@ TWO_STEPS = replace(OPTIM, steps=2, evaluate=2)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 HELD = [number for number in range(40) if number % 5 == 4]
 """Products of the test split."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reviews(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from agpis.train_single import ComplianceTraining, PrimaryTraining, train_compli
 from tests.conftest import save_photo
 from tests.tiny import COLOURS, draw_picture
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RULEBOOK = load_rulebook("default")
 TINY = BackboneConfig("tiny", pretrained=False, size=64)
 OPTIM = Optim(batch=8, lr=1e-2, epochs=40, evaluate=8, patience=8, bf16=False)
@@ -35,14 +37,6 @@ FROZEN_PRIMARY = PrimaryTraining(backbone=TINY, optim=OPTIM, hidden=32, dropout=
 WHOLE_PRIMARY = replace(FROZEN_PRIMARY, freeze=False, tower_rate=0.5, workers=1, optim=replace(OPTIM, epochs=15))
 FROZEN_COMPLIANCE = ComplianceTraining(backbone=TINY, optim=replace(OPTIM, batch=16), hidden=32, dropout=0.0)
 WHOLE_COMPLIANCE = replace(FROZEN_COMPLIANCE, freeze=False, tower_rate=0.5, workers=1, optim=replace(OPTIM, epochs=15))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import typer
 import yaml
 from typer.testing import CliRunner, Result
@@ -22,7 +20,9 @@ from agpis.cli import EXIT_CODES, app
 from agpis.errors import AgpisError, SettingsError, TrainingError
 from agpis.rulebook import load_rulebook
 from tests.conftest import ROOT
-from tests.drawn_reviews import read_rows, write_reviews, write_rows
+from tests.drawn_reviews import read_rows, write_rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 REVIEWS = (ROOT / "docs" / "reviews.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,19 +32,6 @@ SMALL = [
     *("--set", "max_title=8", "--set", "max_feedback=8"),
 ]
 COMMAND = typer.main.get_command(app)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reviews(tmp_path_factory.mktemp("shop"))
 
 
 def call(*arguments: object) -> Result:
