@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from agpis.bundle import Bundle, Qualified, Threshold
+from agpis.bundle_manifest import Kinship
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
@@ -301,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="factor on samples and steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--id", default="starter")
-    parser.add_argument("--figures", type=Path, help="JSON of bench.starter: thresholds, calibration, metrics")
+    parser.add_argument("--figures", type=Path, help="JSON of bench.starter and bench.kinship")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to put into the bundle")
     options = parser.parse_args(arguments)
     figures = json.loads(options.figures.read_text("utf-8")) if options.figures else {}
@@ -316,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             thresholds=thresholds,
             calibration=calibration,
             qualified=Qualified(**figures.get("qualified", {})),
+            kinship=Kinship(**figures["kinship"]) if "kinship" in figures else None,
             metrics=metrics,
             files=files,
         )

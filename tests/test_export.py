@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from agpis.bundle import open_bundle
 from agpis.bundle_manifest import Kinship, Qualified, Threshold
 from agpis.errors import OutputError, TrainingError
 from agpis.export import Contents, compare, export_bundle, export_graph, restate, store_half
@@ -21,6 +23,7 @@ from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TinyTower
 from agpis.recipe import DEFAULT_THRESHOLDS
+from agpis.recipe import main as recipe
 from agpis.rulebook import load_rulebook
 
 FREE = torch.export.Dim.DYNAMIC
@@ -184,6 +187,19 @@ def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path
     assert bundle.manifest.kinship == Kinship()
     assert restate(folder, **figures, kinship=told).manifest.kinship == told
     assert restate(folder, **figures).manifest.kinship == told
+
+
+def test_the_recipe_puts_figures_into_a_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder, path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")), tmp_path / "figures.json"
+    figures = {name: entry.model_dump() for name, entry in DEFAULT_THRESHOLDS.items()} | {
+        "duplicate": {"value": 0.8, "data": "a test"}
+    }
+    kinship = Kinship(middle=-0.4, width=0.05, removed=-0.35, data="a test")
+    path.write_text(json.dumps({"thresholds": figures, "kinship": kinship.model_dump(), "metrics": {"auc": 0.9}}))
+    recipe(["figures", "--out", str(folder), "--figures", str(path)])
+    manifest = open_bundle(folder).manifest
+    assert manifest.kinship == kinship
+    assert (manifest.thresholds["duplicate"].value, manifest.metrics) == (0.8, {"auc": 0.9})
 
 
 def test_models_that_do_not_fit_are_refused(parts: tuple[ImageModel, Muisc, Contents], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from agpis.data import Box
 from agpis.duplicates import PairMatch, View, crops, resolve
 from agpis.images import Size
 from agpis.kinship import margins, p_stranger, strangers
+from bench.kinship import entry, logistic
 
 KIN = np.array([[1.0, 0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.1, 0.1]], np.float32)
 STRANGE = np.array([[0.0, 0.0, 1.0]], np.float32)
@@ -43,6 +44,22 @@ def test_the_probability_is_the_bundles_logistic() -> None:
     found = p_stranger(features, Kinship(middle=-0.5, width=0.2))
     np.testing.assert_allclose(np.log(found / (1 - found)), (-0.5 - margins(features)) / 0.2, atol=1e-5)
     assert strangers(features, Kinship(middle=-0.5, width=0.2))[3] == pytest.approx(found[3])
+
+
+def test_the_logistic_is_scikit_learns_and_the_entry_is_the_shipped_one() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    margin = np.r_[rng.normal(0.05, 0.1, 400), rng.normal(-0.25, 0.12, 90)]
+    strange = np.r_[np.zeros(400), np.ones(90)]
+    weights = np.r_[np.full(400, 1 / 400), np.full(90, 1 / 90)]
+    middle, width = logistic(margin, strange, weights)
+    reference = LogisticRegression(C=1e12, tol=1e-10).fit(margin[:, None] * 10, strange, sample_weight=weights * 1000)
+    slope = float(reference.coef_[0, 0]) * 10
+    assert (middle, width) == pytest.approx((-float(reference.intercept_[0]) / slope, -1 / slope), rel=0.01)
+    found, shipped = entry(-0.09, 0.07, ["a shop"]), Kinship()
+    assert (found.middle, found.removed) == pytest.approx((shipped.middle, shipped.removed), abs=0.01)
+    assert "a shop" in found.data
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
