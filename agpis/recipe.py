@@ -28,12 +28,13 @@ from torch import Tensor, nn
 
 from agpis.bundle import Bundle, Qualified, Threshold
 from agpis.bundle_manifest import Kinship
+from agpis.checkpoint import Checkpoint, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
 from agpis.loop import Optim, Part, fit
-from agpis.models.muisc import Muisc, MuiscConfig, collate, losses
+from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, collate, losses
 from agpis.models.single import VIEWS, ImageConfig
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.simulate import Catalogued, Stock, Style, held_out, load
@@ -160,7 +161,7 @@ def train_starter(
     Args:
         products: approved products; see `agpis.simulate.load`.
         hold_out: share of styles that were left out of `products`, for the record.
-        checkpoints: folder for the two models' checkpoints.
+        checkpoints: folder for the two models' checkpoints; that of the sequence model is one of `agpis train muisc`.
 
     Raises:
         TrainingError: too few products, or an export that differs from torch.
@@ -229,8 +230,6 @@ def train_starter(
         )
     )
     log["muisc"] = train_muisc(muisc, lessons, text, training.muisc, seed=training.seed, progress=progress)
-    if checkpoints is not None:
-        save_checkpoint(checkpoints / "muisc", muisc, muisc.config)
     say(f"sequence model after {time.monotonic() - begin:.0f} s")
     contents = Contents(
         id=bundle_id,
@@ -254,8 +253,24 @@ def train_starter(
         files=files or {},
     )
     bundle = export_bundle(out, image, muisc, contents)
+    if checkpoints is not None:
+        write_checkpoint(checkpoints / "muisc", muisc_checkpoint(bundle, muisc, contents), SequenceModel(muisc, None))
     say(f"{out} after {time.monotonic() - begin:.0f} s")
     return bundle
+
+
+def muisc_checkpoint(bundle: Bundle, muisc: Muisc, contents: Contents) -> Checkpoint:
+    """What `agpis train muisc` would write of the sequence model of `bundle`: a start for training on reviews."""
+    return Checkpoint(
+        kind="muisc",
+        model=asdict(muisc.config),
+        backbone=None,
+        rulebook_yaml=contents.rulebook_yaml,
+        tokens_of=bundle.manifest.graphs[bundle.manifest.roles["tokens"]].sha256,
+        text=bundle.manifest.text.model_dump(exclude={"file", "sha256"}),
+        tokenizer_json=contents.tokenizer_json,
+        training=dict(contents.training),
+    )
 
 
 def tokenizer_for(lessons: SequenceLessons, titles: Iterable[str], rulebook: Rulebook, vocabulary: int) -> str:
@@ -273,7 +288,7 @@ def text_of(tokenizer_json: str, training: StarterTraining) -> Text:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, config: Any) -> None:
-    """weights.safetensors and config.json of one of the recipe's two models."""
+    """weights.safetensors and config.json of the recipe's image model."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")

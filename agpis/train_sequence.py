@@ -7,7 +7,7 @@ backbone), or as pixels decoded in the loader's workers, where the tower is trai
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agpis.assemble import open_model
 from agpis.batches import Batches, Logits, class_weights
 from agpis.bundle import open_bundle
 from agpis.calibration import fit_qualified
+from agpis.checkpoint import Checkpoint
 from agpis.dataset import SequenceData
 from agpis.errors import TrainingError
 from agpis.inputs import END, PAD, SEPARATOR, Text, train_tokenizer
@@ -25,10 +27,10 @@ from agpis.loop import Optim
 from agpis.models.backbones import BackboneConfig
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, losses
 from agpis.models.pretrained import decoder_tokenizer, gpt2_config, load_gpt2
-from agpis.rulebook import Rulebook
+from agpis.rulebook import Rulebook, parse_rulebook
 from agpis.samples import Labelled
 from agpis.sequence_run import Measured, Report, SequenceRun, SequenceTraining
-from agpis.token_source import Source, backbone_source, bundle_source
+from agpis.token_source import Source, backbone_source, bundle_source, fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,9 @@ class MuiscTraining(SequenceTraining):
     """Loop."""
     backbone: BackboneConfig | None = None
     """Image tower; None: the tokens of the base bundle's image graph, which is the fastest and needs the least data."""
+    start: str = ""
+    """Checkpoint of `agpis train muisc` on the same tokens, or of a recipe, to go on from: its weights, and with them
+    shape, tokenizer and lengths of texts, are taken in place of what is said here; empty: from scratch."""
     decoder: str = ""
     """A GPT-2 of transformers by hub name or path, whose first blocks and tokenizer are taken; empty: from scratch."""
     width: int = 128
@@ -81,6 +86,8 @@ class MuiscTraining(SequenceTraining):
         SequenceTraining.__post_init__(self)
         if self.backbone is None and not self.freeze:
             raise TrainingError("bad_config", "freeze is False, but the tokens come from a bundle; name a backbone.")
+        if self.start and self.decoder:
+            raise TrainingError("bad_config", "start and decoder both bring weights and a tokenizer; give one of them.")
         if self.word_dropout and self.predict_title:
             raise TrainingError(
                 "bad_config",
@@ -230,6 +237,42 @@ def new_muisc(training: MuiscTraining, source: Source, rulebook: Rulebook, text:
     return model
 
 
+def started(training: MuiscTraining, source: Source, rulebook: Rulebook) -> tuple[Muisc, Checkpoint]:
+    """The model of the checkpoint `start` with its weights, under this training's dropout, hiding and loss.
+
+    Raises TrainingError `bad_checkpoint` where it is none of MUIsC, or one of other image tokens or another rulebook.
+    """
+    module, checkpoint = open_model(Path(training.start), "muisc")
+    assert isinstance(module, SequenceModel)
+    config = module.muisc.config
+    classes = parse_rulebook(checkpoint.rulebook_yaml, f"{training.start}/rulebook.yaml").classes
+    own = source.tokens_of or (fingerprint(source.backbone) if source.backbone is not None else "")
+    theirs = checkpoint.tokens_of or (fingerprint(module.backbone) if module.backbone is not None else "")
+    for what, found, wanted in (
+        ("source of image tokens", theirs[:12], own[:12]),
+        ("list of classes", tuple(classes), tuple(rulebook.classes)),
+        ("K", config.k, rulebook.k),
+    ):
+        if found != wanted:
+            raise TrainingError(
+                "bad_checkpoint",
+                f"start is {training.start}, whose {what} is {found}; this training's is {wanted}. Give a checkpoint "
+                "of the same base and rulebook, or leave start out.",
+            )
+    model = Muisc(
+        replace(
+            config,
+            dropout=training.dropout,
+            lambda_nlg=training.lambda_nlg,
+            lambda_mcc=training.lambda_mcc,
+            predict_title=training.predict_title,
+            hide=training.hide if config.compare or config.layout is not None else 0.0,
+        )
+    )
+    model.load_state_dict(module.muisc.state_dict())
+    return model, checkpoint
+
+
 def log_odds_shift(share: float, prior: float | None) -> float:
     """What to add to the log odds of qualified, learned where a `share` is qualified, to use them where `prior` is."""
     if prior is None or not 0.0 < share < 1.0:
@@ -274,18 +317,24 @@ def train_muisc(
 
     run = SequenceRun(samples, rulebook, source_of, training, sources)
     source, train = run.source, run.train
-    tokenizer_json, names = tokenizer_of(training, train, rulebook)
     limits: dict[str, Any] = {
         "max_title": training.max_title,
         "max_feedback": training.max_feedback,
         "category": training.category,
     }
-    text = text_of(tokenizer_json, names, **limits)
-    model = SequenceModel(
-        new_muisc(training, source, rulebook, text, rulebook.k), source.backbone if source.cached is None else None
-    )
+    if training.start:
+        muisc, begun = started(training, source, rulebook)
+        tokenizer_json, limits = begun.tokenizer_json, {name: begun.text[name] for name in limits}
+        names = {name: begun.text[name] for name in ("separator", "end", "pad")}
+        text = text_of(tokenizer_json, names, **limits)
+        run.names += [name for name in begun.training.get("sources", ()) if name not in run.names]
+    else:
+        tokenizer_json, names = tokenizer_of(training, train, rulebook)
+        text = text_of(tokenizer_json, names, **limits)
+        muisc = new_muisc(training, source, rulebook, text, rulebook.k)
+    model = SequenceModel(muisc, source.backbone if source.cached is None else None)
     config = asdict(model.muisc.config)
-    if model.muisc.config.pool != training.pool:
+    if not training.start and model.muisc.config.pool != training.pool:
         run.notes.append(
             f"pool {training.pool} is left out: it needs a square grid of at least that side, the images have "
             f"{source.tokens} tokens."

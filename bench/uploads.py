@@ -1,7 +1,8 @@
 """Products as merchants upload them, raw, and a reviewer who knows what is wrong with each candidate.
 
 A product's own pictures and planted ones: copies, faults of one image, other products and colours, at stated `Rates`.
-Faults are drawn in the test style: fonts, words and emblems that no training has seen. For `bench.online`.
+Faults are drawn in the test style unless another is given: fonts, words and emblems that no training has seen. For
+`bench.online`, and in the training style for `bench.reviews`.
 """
 
 from __future__ import annotations
@@ -129,22 +130,22 @@ class Shop:
         return reduced(decode(self.read(uri), name=uri, target=DECODE_TARGET).pixels, LONGEST)
 
 
-def upload(product: Catalogued, shop: Shop, seed: int) -> Case:
-    """The product's own pictures and planted ones. The draw depends on nothing but source, sku and seed."""
+def upload(product: Catalogued, shop: Shop, seed: int, *, rates: Rates = RATES, style: Style = Style.test()) -> Case:
+    """The product's own pictures and planted ones. Depends on nothing but source, sku, seed, rates and style."""
     key = f"{product.source}/{product.sku}"
     rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
     images = [Image(uri, base=str(shop.folder)) for uri in product.uris]
     truth = {uri: Truth(uri, view) for uri, view in zip(product.uris, product.views, strict=True)}
-    for number in range(max(RATES.fewest, RATES.candidates + int(rng.integers(-1, 2)) - len(images))):
+    for number in range(max(rates.fewest, rates.candidates + int(rng.integers(-1, 2)) - len(images))):
         uri = f"planted-{number}.jpg"
-        data, truth[uri] = _planted(product, shop, rng)
+        data, truth[uri] = _planted(product, shop, rng, rates, style)
         images.append(Image(uri, data=data))
     images = [images[i] for i in rng.permutation(len(images))]
     worse = [i for i, image in enumerate(images) if image.data is None and truth[image.uri].view not in WHOLE]
-    if worse and rng.random() < RATES.worse_first:
+    if worse and rng.random() < rates.worse_first:
         images.insert(0, images.pop(worse[0]))
     title = product.title
-    if rng.random() < RATES.wrong_title:
+    if rng.random() < rates.wrong_title:
         draw = shop.stock.alike if rng.random() < 0.2 else shop.stock.unlike
         other = draw(product, rng)
         title = product.title if other is None else other.title
@@ -159,10 +160,12 @@ def upload(product: Catalogued, shop: Shop, seed: int) -> Case:
     )
 
 
-def _planted(product: Catalogued, shop: Shop, rng: np.random.Generator) -> tuple[bytes, Truth]:
+def _planted(
+    product: Catalogued, shop: Shop, rng: np.random.Generator, rates: Rates, style: Style
+) -> tuple[bytes, Truth]:
     """One planted candidate, encoded, and the truth of it."""
     while True:
-        what = str(rng.choice(RATES.kinds, p=RATES.mix))
+        what = str(rng.choice(rates.kinds, p=rates.mix))
         if what in ("other_product", "other_colour"):
             if (found := _foreign(product, shop, rng, what)) is not None:
                 return found
@@ -171,12 +174,12 @@ def _planted(product: Catalogued, shop: Shop, rng: np.random.Generator) -> tuple
         uri, view = product.uris[at], product.views[at]
         pixels = shop.pixels(uri)
         if what == "copy":
-            kind = str(rng.choice(RATES.copies))
+            kind = str(rng.choice(rates.copies))
             view = "detail" if kind == "crop" else view
-            return _jpeg(copied(pixels, rng, Style.test(), kind).pixels, rng), Truth(uri, view, "", kind)
-        kind = str(rng.choice(RATES.faults))
+            return _jpeg(copied(pixels, rng, style, kind).pixels, rng), Truth(uri, view, "", kind)
+        kind = str(rng.choice(rates.faults))
         if kind != "rotation" or view in ("front", "back", "side"):  # a turned close-up is no fault that one can see
-            return _jpeg(SINGLE[kind](pixels, rng, Style.test()).pixels, rng), Truth(uri, view, "fault", kind)
+            return _jpeg(SINGLE[kind](pixels, rng, style).pixels, rng), Truth(uri, view, "fault", kind)
 
 
 def _foreign(product: Catalogued, shop: Shop, rng: np.random.Generator, what: str) -> tuple[bytes, Truth] | None:

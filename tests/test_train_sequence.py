@@ -207,6 +207,50 @@ def test_a_decoder_with_too_few_positions(verdicts: Path, gpt2: str, tiny_bundle
     assert caught.value.code == "bad_config"
 
 
+# A start
+
+
+def test_training_goes_on_from_a_checkpoint(
+    trained: tuple[Path, Report], verdicts: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    still = replace(PRESETS["starter"], optim=replace(TWO_STEPS, lr=1e-12), start=str(trained[0]), lambda_nlg=0.3)
+    fast(reviews(verdicts), still, tmp_path / "still", tiny_bundle)  # of other width, lengths of texts and hiding
+    before, after = (load_file(folder / "weights.safetensors") for folder in (trained[0], tmp_path / "still"))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    module, checkpoint = open_model(tmp_path / "still", "muisc")
+    assert isinstance(module, SequenceModel)
+    assert (module.muisc.config.width, module.muisc.config.hide, module.muisc.config.lambda_nlg) == (32, 0.3, 0.3)
+    old = open_model(trained[0], "muisc")[1]
+    assert (checkpoint.text, checkpoint.tokenizer_json) == (old.text, old.tokenizer_json)
+    _, good, _ = from_checkpoint(trained[0], verdicts, tiny_bundle)
+    assert auc(from_checkpoint(tmp_path / "still", verdicts, tiny_bundle)[0][:, 0], good) > 0.9
+    assert_bundle_says_the_same(
+        assemble(tmp_path / "b", bundle_id="b", muisc=tmp_path / "still", base=tiny_bundle, half=False),
+        tmp_path / "still",
+        verdicts,
+        tiny_bundle,
+    )
+
+
+def test_the_start_must_read_the_same_tokens_by_the_same_rules(
+    trained: tuple[Path, Report], verdicts: Path, tiny_bundle: Path, vit: str, tmp_path: Path
+) -> None:
+    begun = replace(BUNDLE, optim=TWO_STEPS, start=str(trained[0]))
+    with pytest.raises(TrainingError, match=r"whose source of image tokens is .*; this training's is") as caught:
+        fast(reviews(verdicts), replace(begun, backbone=BackboneConfig(vit)), tmp_path / "a")
+    assert caught.value.code == "bad_checkpoint"
+    shorter = RULEBOOK.model_copy(update={"k": 2})
+    with pytest.raises(TrainingError, match="whose K is 3; this training's is 2"):
+        train_muisc(reviews(verdicts), shorter, begun, tmp_path / "b", base=tiny_bundle, progress=False)
+    recipe = replace(begun, start=str(tiny_bundle.parent / "checkpoints" / "muisc"))  # as the recipe leaves it
+    fast(reviews(verdicts), recipe, tmp_path / "recipe", tiny_bundle)
+    assert open_model(tmp_path / "recipe", "muisc")[1].training["sources"] == ["drawn"]
+    with pytest.raises(TrainingError, match="no checkpoint at"):
+        fast(reviews(verdicts), replace(begun, start=str(tmp_path / "none")), tmp_path / "c", tiny_bundle)
+    with pytest.raises(TrainingError, match="both bring weights"):
+        replace(begun, decoder="gpt2")
+
+
 # Options
 
 

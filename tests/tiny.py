@@ -81,7 +81,9 @@ TINY = StarterTraining(
 
 
 def make_tiny_bundle(folder: Path) -> Path:
-    """Trains and exports into `folder`; returns the bundle's path."""
-    out = folder / "bundle"
-    train_starter(draw_products(), out, TINY, sources=("drawn",), bundle_id="tiny", progress=False)
+    """Trains and exports into `folder`; returns the bundle's path. Checkpoints are beside it."""
+    out, checkpoints = folder / "bundle", folder / "checkpoints"
+    train_starter(
+        draw_products(), out, TINY, sources=("drawn",), bundle_id="tiny", checkpoints=checkpoints, progress=False
+    )
     return out
