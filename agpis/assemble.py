@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from torch import nn
@@ -22,8 +22,10 @@ from agpis.bundle import Bundle, open_bundle
 from agpis.bundle_manifest import (
     FORMAT_VERSION,
     IMAGE_ROLES,
+    UNSET,
     Graph,
     Kinship,
+    Limit,
     Manifest,
     Qualified,
     Resize,
@@ -44,15 +46,6 @@ from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel
 from agpis.rulebook import Rulebook, parse_rulebook
 
 Entry = TypeVar("Entry", Threshold, Qualified)
-Limit = Literal["primary", "noncompliant", "duplicate", "qualified"]
-
-UNSET: dict[Limit, Threshold] = {
-    "primary": Threshold(value=0.3, data="not set on data"),
-    "noncompliant": Threshold(value=0.5, data="not set on data"),
-    "duplicate": Threshold(value=0.9, data="not set on this bundle's patches"),
-    "qualified": Threshold(value=0.3, data="the paper's submission threshold (5.1)"),
-}
-"""For roles whose checkpoint brings no threshold."""
 OWN_LIMIT: dict[Kind, Limit] = {"primary": "primary", "compliance": "noncompliant", "muisc": "qualified"}
 """The threshold that a checkpoint of this kind may bring."""
 ROLE_OF_LIMIT: dict[Limit, str] = {

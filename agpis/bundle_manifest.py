@@ -18,6 +18,8 @@ MANIFEST = "manifest.json"
 
 IMAGE_ROLES = ("p_primary", "p_noncompliant", "rules", "tokens", "patches")
 ROLES = (*IMAGE_ROLES, "sequence", "feedback")
+Limit = Literal["primary", "noncompliant", "duplicate", "qualified"]
+"""What has a threshold."""
 
 
 class _Entry(BaseModel):
@@ -79,6 +81,15 @@ class Threshold(_Entry):
     data: str
 
 
+UNSET: dict[Limit, Threshold] = {
+    "primary": Threshold(value=0.3, data="not set on data"),
+    "noncompliant": Threshold(value=0.5, data="not set on data"),
+    "duplicate": Threshold(value=0.9, data="not set on this bundle's patches"),
+    "qualified": Threshold(value=0.3, data="the paper's submission threshold (5.1)"),
+}
+"""Of roles that bring none. 0.9 is for 1 % false alarms on patches of ImageNet's network (bench.duplicates)."""
+
+
 class Qualified(_Entry):
     """Calibration of the sequence graph's classes: log p / temperature, plus shift for `qualified`, softmax again."""
 
@@ -102,6 +113,20 @@ class Kinship(_Entry):
     data: str = "the starter's tokens"
 
 
+class Weighing(_Entry):
+    """p_qualified out of the sequence model's answer and stage 1's evidence: a logistic regression, whose features
+    `agpis.weighing` explains."""
+
+    bias: float
+    p_qualified: float = Field(ge=0)
+    kin: float = Field(ge=0)
+    apart: float = Field(ge=0)
+    clean: float = Field(ge=0)
+    p_primary: float
+    margin: float
+    data: str
+
+
 class Manifest(_Entry):
     """Contents of manifest.json."""
 
@@ -115,11 +140,13 @@ class Manifest(_Entry):
     token_layout: dict[str, int] | None = None
     """Columns of the tokens: the fields of `agpis.models.muisc.TokenLayout`; None when they are a plain grid."""
     text: TextEntry
-    thresholds: dict[Literal["primary", "noncompliant", "duplicate", "qualified"], Threshold]
+    thresholds: dict[Limit, Threshold]
     calibration: dict[str, Any] = {}
     """Of the duplicate matchers, see `agpis.duplicates.CALIBRATION`."""
     qualified: Qualified = Qualified()
     kinship: Kinship = Kinship()
+    weighing: Weighing | None = None
+    """None: the probabilities are multiplied, with hand-set powers (`agpis.case`)."""
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
 
@@ -130,7 +157,7 @@ class Manifest(_Entry):
         foreign = sorted(set(self.roles.values()) - set(self.graphs))
         if foreign:
             raise ValueError(f"roles name the graphs {foreign}; graphs has {sorted(self.graphs)}")
-        missing = {"primary", "noncompliant", "duplicate", "qualified"} - set(self.thresholds)
+        missing = set(UNSET) - set(self.thresholds)
         if missing:
             raise ValueError(f"thresholds lacks {sorted(missing)}")
         return self

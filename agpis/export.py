@@ -30,6 +30,7 @@ from agpis.bundle_manifest import (
     ROLES,
     Graph,
     Kinship,
+    Limit,
     Manifest,
     Qualified,
     Resize,
@@ -68,8 +69,8 @@ class Contents:
     """Tokens kept of a title."""
     max_feedback: int
     """Tokens of feedback."""
-    thresholds: Mapping[str, Threshold]
-    """primary, noncompliant, duplicate, qualified."""
+    thresholds: Mapping[Limit, Threshold]
+    """Of everything that has one."""
     category: bool = False
     """Category before the title."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -205,7 +206,7 @@ def sequence_graphs(model: Muisc, folder: Path, *, half: bool = True) -> dict[st
 def restate(
     folder: Path,
     *,
-    thresholds: Mapping[str, Threshold],
+    thresholds: Mapping[Limit, Threshold],
     calibration: Mapping[str, Any],
     qualified: Qualified,
     metrics: Mapping[str, Any],
@@ -435,7 +436,7 @@ def _manifest(
             max_feedback=contents.max_feedback,
             category=contents.category,
         ),
-        thresholds=dict(contents.thresholds),  # type: ignore[arg-type]
+        thresholds=dict(contents.thresholds),
         calibration=json.loads(json.dumps(dict(contents.calibration))),
         training=json.loads(json.dumps(dict(contents.training))),
         metrics=json.loads(json.dumps(dict(contents.metrics))),

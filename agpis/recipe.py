@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from agpis.bundle import Bundle, Qualified, Threshold
-from agpis.bundle_manifest import Kinship
+from agpis.bundle_manifest import UNSET, Kinship, Limit
 from agpis.checkpoint import Checkpoint, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
@@ -132,21 +132,13 @@ class StarterTraining:
     """Of the sequence model."""
 
 
-DEFAULT_THRESHOLDS: dict[str, Threshold] = {
-    "primary": Threshold(value=0.3, data="not set on data"),
-    "noncompliant": Threshold(value=0.5, data="not set on data"),
-    "duplicate": Threshold(value=0.9, data="1 % false alarms, python -m bench.duplicates"),
-    "qualified": Threshold(value=0.3, data="the paper's submission threshold (5.1)"),
-}
-
-
 def train_starter(
     products: Sequence[Catalogued],
     out: Path,
     training: StarterTraining,
     *,
     rulebook: Rulebook | None = None,
-    thresholds: dict[str, Threshold] | None = None,
+    thresholds: dict[Limit, Threshold] | None = None,
     calibration: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     files: dict[str, str] | None = None,
@@ -238,7 +230,7 @@ def train_starter(
         tokenizer_json=tokenizer_json,
         max_title=training.max_title,
         max_feedback=training.max_feedback,
-        thresholds=thresholds or DEFAULT_THRESHOLDS,
+        thresholds=thresholds or UNSET,
         calibration=calibration or {},
         training={
             "command": "agpis.recipe starter",

@@ -166,12 +166,12 @@ def export(
     """Export checkpoints to a bundle, torch and ONNX compared first; roles without a checkpoint stay the base's."""
     _need_torch("agpis export")
     from agpis.assemble import assemble
-    from agpis.bundle_manifest import Threshold
+    from agpis.bundle_manifest import UNSET, Threshold
 
     limits: dict[Any, Threshold] = {}
     for option in threshold or []:
         role, _, value = option.partition("=")
-        if role not in ("primary", "noncompliant", "duplicate", "qualified") or not _is_share(value):
+        if role not in UNSET or not _is_share(value):
             raise SettingsError(
                 "bad_threshold",
                 f"--threshold {option!r}: wanted primary, noncompliant, duplicate or qualified = a number from 0 to 1.",

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from agpis.assemble import UNSET, assemble, open_model
+from agpis.assemble import assemble, open_model
 from agpis.bundle import STARTER, Bundle, open_bundle, sha256
-from agpis.bundle_manifest import Kinship, Threshold
+from agpis.bundle_manifest import UNSET, Kinship, Threshold
 from agpis.catalogue import read
 from agpis.checkpoint import Checkpoint, Kind, write_checkpoint
 from agpis.errors import BundleError, OutputError, TrainingError

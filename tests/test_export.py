@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from agpis.bundle import open_bundle
-from agpis.bundle_manifest import Kinship, Qualified, Threshold
+from agpis.bundle_manifest import UNSET, Kinship, Qualified, Threshold
 from agpis.errors import OutputError, TrainingError
 from agpis.export import Contents, compare, export_bundle, export_graph, restate, store_half
 from agpis.inputs import Text, train_tokenizer
 from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TinyTower
-from agpis.recipe import DEFAULT_THRESHOLDS
 from agpis.recipe import main as recipe
 from agpis.rulebook import load_rulebook
 
@@ -139,7 +138,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageModel, Muisc, 
         tokenizer_json=path.read_text("utf-8"),
         max_title=4,
         max_feedback=4,
-        thresholds=DEFAULT_THRESHOLDS,
+        thresholds=UNSET,
     )
     return image.eval(), sequence.eval(), contents
 
@@ -166,7 +165,7 @@ def test_bundle_gives_torch_numbers(parts: tuple[ImageModel, Muisc, Contents], t
 def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    thresholds = {**DEFAULT_THRESHOLDS, "primary": Threshold(value=0.7, data="a test")}
+    thresholds = {**UNSET, "primary": Threshold(value=0.7, data="a test")}
     bundle = restate(
         folder,
         thresholds=thresholds,
@@ -191,7 +190,7 @@ def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path
 
 def test_the_recipe_puts_figures_into_a_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
     folder, path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")), tmp_path / "figures.json"
-    figures = {name: entry.model_dump() for name, entry in DEFAULT_THRESHOLDS.items()} | {
+    figures = {name: entry.model_dump() for name, entry in UNSET.items()} | {
         "duplicate": {"value": 0.8, "data": "a test"}
     }
     kinship = Kinship(middle=-0.4, width=0.05, removed=-0.35, data="a test")
