@@ -289,7 +289,7 @@ def ground(pixels: Pixels) -> Ground:
             keep = 1 + np.flatnonzero(areas > 0.1 * areas.max())
             wanted = np.zeros(count, np.uint8)
             wanted[keep] = 1
-            mask = np.take(wanted, labels)
+            mask = np.asarray(np.take(wanted, labels), np.uint8)
             contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
             cv2.drawContours(mask, contours, -1, 1, -1)
     share = float(mask.mean())

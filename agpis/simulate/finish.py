@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -28,6 +30,50 @@ def jittered(pixels: Pixels, rng: Rng) -> Pixels:
                 cv2.copyMakeBorder(pixels, sides[0], sides[1], sides[2], sides[3], cv2.BORDER_REPLICATE), np.uint8
             )
     return np.ascontiguousarray(pixels)
+
+
+def resampled(pixels: Pixels, rng: Rng) -> Pixels:
+    """On another grid before any violation: 70 to 100 % of the size, shifted by a part of a pixel, at times softer.
+
+    Without it, the 8 x 8 blocks and the grid of the merchant's file tell a picture that was left alone from one that
+    was turned, tilted or cut.
+    """
+    height, width = pixels.shape[:2]
+    scale = float(rng.uniform(0.7, 1.0))
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    fx, fy = size[0] / width, size[1] / height
+    shift = rng.uniform(-0.5, 0.5, 2)
+    matrix = np.asarray([[fx, 0, (fx - 1) / 2 + shift[0]], [0, fy, (fy - 1) / 2 + shift[1]]])
+    how = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
+    out = cv2.warpAffine(pixels, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.3:
+        out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.35, 0.8)))
+    return np.asarray(out, np.uint8)
+
+
+def grained(pixels: Pixels, rng: Rng, most: float) -> Pixels:
+    """With the fine grain of a sensor, of up to `most` levels: no picture is without, whatever was done to it."""
+    height, width = pixels.shape[:2]
+    field = _grain()
+    if height > field.shape[0] or width > field.shape[1]:
+        return pixels
+    y, x = int(rng.integers(field.shape[0] - height + 1)), int(rng.integers(field.shape[1] - width + 1))
+    amount = float(rng.uniform(0, most)) / _GRAIN
+    return np.asarray(
+        cv2.addWeighted(pixels, 1.0, field[y : y + height, x : x + width], amount, -128 * amount), np.uint8
+    )
+
+
+_GRAIN = 32.0
+"""Standard deviation of `_grain`, levels."""
+
+
+@lru_cache(1)
+def _grain() -> Pixels:
+    """Noise about 128 to take parts of: drawing it anew costs more than all the rest of a picture."""
+    side = LONGEST * 5 // 2
+    field = 128 + _GRAIN * np.random.default_rng(0).standard_normal((side, side, 3), dtype=np.float32)
+    return np.asarray(field.clip(0, 255), np.uint8)
 
 
 def _clear(around: Ground) -> bool:

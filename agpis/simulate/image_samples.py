@@ -12,7 +12,7 @@ from agpis.data import Box
 from agpis.errors import SettingsError
 from agpis.rulebook import Rulebook, Simulate
 from agpis.simulate.drawing import Rng, ground
-from agpis.simulate.finish import finished, jittered, printed, scaled
+from agpis.simulate.finish import finished, grained, jittered, printed, resampled, scaled
 from agpis.simulate.harmless import spared
 from agpis.simulate.multi import close_up
 from agpis.simulate.single import SINGLE
@@ -109,7 +109,7 @@ def _image(
     mix: Mix,
 ) -> ImageSample:
     unknown = unknown_rules(pixels, view)
-    pixels = jittered(pixels, rng)
+    pixels = grained(resampled(jittered(pixels, rng), rng), rng, 2.5)
     if rng.random() < mix.harmless:
         pixels = spared(pixels, ground(pixels), rng, style)
     elif rng.random() < mix.printed:
@@ -130,7 +130,7 @@ def _image(
             pixels = result.pixels
             if result.box is not None:
                 boxes[rule] = result.box
-    pixels, fx, fy = finished(pixels, rng)
+    pixels, fx, fy = finished(grained(pixels, rng, 1.0), rng)
     boxes = {rule: scaled(box, fx, fy, pixels.shape) for rule, box in boxes.items()}
     found = frozenset(chosen)
     primary: float | None = None
