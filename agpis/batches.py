@@ -100,7 +100,19 @@ def _thinned(title: Sequence[int], rng: np.random.Generator, share: float) -> li
 def class_probabilities(
     forward: Logits, model: nn.Module, batches: Batches, size: int = 64, *, bad: set[int] | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Class probabilities (n, C) of all readable samples and their rows (n,); the model is in eval mode meanwhile.
+    """Class probabilities (n, C) of all readable samples and their rows (n,); see `outputs`."""
+    return outputs(lambda batch: torch.softmax(forward(batch).float(), -1), model, batches, size, bad=bad)
+
+
+def outputs(
+    forward: Callable[[dict[str, Tensor]], Tensor],
+    model: nn.Module,
+    batches: Batches,
+    size: int = 64,
+    *,
+    bad: set[int] | None = None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """What `forward` gives (n, ...) of all readable samples, and their rows (n,); the model is in eval mode meanwhile.
 
     Args:
         bad: collects the rows of images that could not be read.
@@ -118,8 +130,8 @@ def class_probabilities(
             if bad is not None:
                 bad.update(batch["bad"].tolist())
             if len(batch["labels"]):
-                logits = forward({key: value.to(device) for key, value in batch.items()})
-                found.append(torch.softmax(logits.float(), -1).cpu().numpy())
+                values = forward({key: value.to(device) for key, value in batch.items()})
+                found.append(values.float().cpu().numpy())
                 rows.append(batch["rows"].numpy())
     model.train(was)
     if not found:

@@ -27,10 +27,12 @@ from agpis.loop import Optim
 from agpis.models.backbones import BackboneConfig
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, losses
 from agpis.models.pretrained import decoder_tokenizer, gpt2_config, load_gpt2
+from agpis.processes import processes
 from agpis.rulebook import Rulebook, parse_rulebook
 from agpis.samples import Labelled
-from agpis.sequence_run import Measured, Report, SequenceRun, SequenceTraining
+from agpis.sequence_run import Measured, Report, SequenceRun, SequenceTraining, in_main
 from agpis.token_source import Source, backbone_source, bundle_source, fingerprint
+from agpis.two_paths import Paths, weigh, weighed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,8 +362,10 @@ def train_muisc(
         config=config,
         progress=progress,
     )
-    measured = run.measured(model, logits, held)
     metrics: dict[str, Any] = {}
+    if held is not None and model.muisc.shortcut is not None:
+        metrics["paths"] = asdict(balanced(model, held))
+    measured = run.measured(model, logits, held)
     if measured is not None and measured.both:
         metrics["qualified"] = calibration(measured, training.prior, sources)
     elif training.prior is not None:
@@ -378,6 +382,15 @@ def train_muisc(
         "tokenizer_json": tokenizer_json,
     }
     return run.write("muisc", SequenceModel(model.muisc, source.backbone), fields, metrics, measured, log, out)
+
+
+def balanced(model: SequenceModel, held: Batches) -> Paths:
+    """Both paths of the model weighed on the validation split (two_paths.py), alike in all processes."""
+    paths = in_main(lambda: weighed(model.to(processes().device), held))
+    model.cpu()
+    if not processes().is_main_process:
+        weigh(model.muisc, paths)
+    return paths
 
 
 def calibration(measured: Measured, prior: float | None, sources: Sequence[str]) -> dict[str, Any]:

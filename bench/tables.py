@@ -38,6 +38,7 @@ from agpis.token_source import fingerprint
 from agpis.train_baseline import baseline_logits, baseline_step
 from agpis.train_image import graph_of_tokens
 from agpis.train_sequence import muisc_logits, muisc_loss, text_of
+from agpis.two_paths import Paths, weighed
 from bench.machine import machine
 
 SCOPES = ("single", "pair", "multi")
@@ -334,6 +335,7 @@ def run(bench: Benchmark, row: Row, budget: Budget, rate: float, seed: int, fold
         validate=validate,
         progress=False,
     )
+    paths = weighed(model, held, size=128) if isinstance(model, SequenceModel) else Paths()
     p, good, labels = scores(unseen)
     name = f"{row.name}-{rate:g}-{seed}".replace("/", "_").replace(" ", "_")
     np.save(folder / f"{name}.npy", p)
@@ -342,6 +344,7 @@ def run(bench: Benchmark, row: Row, budget: Budget, rate: float, seed: int, fold
         "rate": rate,
         "seed": seed,
         "validation": round(validate(), 4),
+        "paths": asdict(paths),
         **{key: round(value, 4) for key, value in figures(p, good, labels, bench.rulebook).items()},
         "weights": sum(v.numel() for v in model.parameters() if v.requires_grad),
         "seconds": round(time.monotonic() - begin),
