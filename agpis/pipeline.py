@@ -60,6 +60,18 @@ class Pipeline:
         return self.settings.images or self.open()[1].k
 
     def __call__(self, products: Iterable[Product]) -> Iterator[Decision]:
+        for case in self.cases(products):
+            try:
+                yield case.decide()
+            except AgpisError as error:
+                yield failed(case.product, error.code, error.message, case.bundle, case.rulebook, case.shots)
+            except Exception as error:
+                # One product's surprise must not cost the others; the code makes it countable.
+                message = f"{type(error).__name__}: {error}"
+                yield failed(case.product, "internal", message, case.bundle, case.rulebook, case.shots)
+
+    def cases(self, products: Iterable[Product]) -> Iterator[Case]:
+        """Each product with the image graph's answers, not decided yet: for who wants more than the decision."""
         bundle, rulebook = self.open()
         settings = self.settings
         with (
@@ -77,11 +89,11 @@ class Pipeline:
             )
             try:
                 for batch in _batches(_prepared(products, prepare, pool)):
-                    yield from self._judge(batch, bundle, rulebook)
+                    yield from self._judged(batch, bundle, rulebook)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _judge(self, batch: list[tuple[Product, list[Shot]]], bundle: Bundle, rulebook: Rulebook) -> Iterator[Decision]:
+    def _judged(self, batch: list[tuple[Product, list[Shot]]], bundle: Bundle, rulebook: Rulebook) -> Iterator[Case]:
         pixels = [shot.pixels for _, shots in batch for shot in shots if shot.pixels is not None]
         outputs = None
         if pixels:
@@ -107,13 +119,7 @@ class Pipeline:
                     )
                 )
                 position += 1
-            try:
-                yield Case(product, shots, judged, bundle, rulebook, self.settings, self.clock).decide()
-            except AgpisError as error:
-                yield failed(product, error.code, error.message, bundle, rulebook, shots)
-            except Exception as error:
-                # One product's surprise must not cost the others; the code makes it countable.
-                yield failed(product, "internal", f"{type(error).__name__}: {error}", bundle, rulebook, shots)
+            yield Case(product, shots, judged, bundle, rulebook, self.settings, self.clock)
 
 
 def _prepared(
