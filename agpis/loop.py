@@ -103,6 +103,33 @@ class Optim:
         return self.evaluate or max(1, round(count / self.batch))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneTraining:
+    """What the trainings of a model on a backbone share."""
+
+    optim: Optim
+    """Loop."""
+    freeze: bool = True
+    """Leave the backbone as it is and cache its tokens, once for all; False trains it too."""
+    tower_rate: float = 0.1
+    """Learning rate of a trained backbone, as a part of the rest's."""
+    dropout: float = 0.1
+    """In training: in encoder and decoder, or before the outputs of a head or baseline."""
+    workers: int = 2
+    """Processes that decode pictures, where no tokens are cached."""
+    seed: int = 0
+    """Of initial weights, order and dropout."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dropout < 1.0:
+            raise TrainingError("bad_config", f"dropout is {self.dropout}; allowed is 0 to below 1.")
+        if min(self.tower_rate, self.workers, self.seed) < 0:
+            raise TrainingError(
+                "bad_config",
+                f"tower_rate {self.tower_rate}, workers {self.workers}, seed {self.seed}: all must be at least 0.",
+            )
+
+
 def fit(
     model: nn.Module,
     loss: Loss,

@@ -21,7 +21,7 @@ from agpis.batches import Batches, Logits, class_probabilities
 from agpis.checkpoint import Checkpoint, Kind, write_checkpoint
 from agpis.dataset import BadImage, SequenceData, sequence_data
 from agpis.errors import TrainingError
-from agpis.loop import Optim, fit
+from agpis.loop import BackboneTraining, fit
 from agpis.metrics import auc
 from agpis.processes import processes
 from agpis.rulebook import Rulebook
@@ -62,34 +62,16 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SequenceTraining:
+class SequenceTraining(BackboneTraining):
     """What the trainings on reviewed sequences share."""
 
-    optim: Optim
-    """Loop."""
-    freeze: bool = True
-    """Leave the backbone as it is and cache its tokens, which early fusion cannot; False trains it too."""
-    tower_rate: float = 0.1
-    """Learning rate of a trained backbone, as a part of the rest's."""
-    dropout: float = 0.1
-    """In training: in encoder and decoder, or before a baseline's outputs."""
     class_weights: float = 0.0
     """Exponent of 1 / frequency as the weight of a class in the loss; 0: all alike, 1: balanced."""
-    workers: int = 2
-    """Processes that decode pictures, where no tokens are cached."""
-    seed: int = 0
-    """Of initial weights, order and dropout."""
 
     def __post_init__(self) -> None:
+        BackboneTraining.__post_init__(self)  # slots: the class is made anew, so that super() does not find itself
         if not 0.0 <= self.class_weights <= 1.0:
             raise TrainingError("bad_config", f"class_weights is {self.class_weights}; allowed is 0 to 1.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise TrainingError("bad_config", f"dropout is {self.dropout}; allowed is 0 to below 1.")
-        if min(self.tower_rate, self.workers, self.seed) < 0:
-            raise TrainingError(
-                "bad_config",
-                f"tower_rate {self.tower_rate}, workers {self.workers}, seed {self.seed}: all must be at least 0.",
-            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ from agpis.data import Image
 from agpis.errors import TrainingError
 from agpis.image_tokens import Cached, cached_tokens
 from agpis.images import Limits
-from agpis.loop import Optim, Part, fit
+from agpis.loop import BackboneTraining, Optim, Part, fit
 from agpis.models.backbones import BackboneConfig, new_backbone
 from agpis.models.heads import HeadConfig, ImageClassifier
 from agpis.pixels import BadImage, Pixels
@@ -43,32 +43,15 @@ CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SingleTraining:
-    """What both commands share."""
+class SingleTraining(BackboneTraining):
+    """What the trainings of single-image models share. The paper's learning rate of the backbone is 1.5e-4 (4.2)."""
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """Image network."""
-    freeze: bool = True
-    """Train the head alone; the backbone's tokens are then made once and cached. False trains the backbone too."""
     optim: Optim = field(default_factory=lambda: Optim(batch=64, lr=1.5e-3, epochs=10, patience=3))
     """Loop; a sample is a picture, for primary selection one choice among a product's candidates."""
-    tower_rate: float = 0.1
-    """Learning rate of the backbone, as a part of the head's; 0.1 of the default is the paper's 1.5e-4 (4.2)."""
     hidden: int = 256
     """See `HeadConfig`."""
-    dropout: float = 0.1
-    """See `HeadConfig`."""
-    workers: int = 2
-    """Processes that decode pictures; a frozen backbone needs none."""
-    seed: int = 0
-    """Of initial weights, order and dropout."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 0 or self.tower_rate < 0:
-            raise TrainingError(
-                "bad_config",
-                f"workers {self.workers}, tower_rate {self.tower_rate}: both must be at least 0.",
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class BaselineTraining(SequenceTraining):
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """Image tower."""
     fusion: Literal["early", "late"] = "late"
-    """Pictures joined before the tower, or features after it."""
+    """Pictures joined before the tower, where no tokens can be cached, or features after it."""
     binary: bool = False
     """Qualified or not, instead of the rulebook's classes."""
     hidden: int = 512
