@@ -124,7 +124,7 @@ def test_numbers_as_yaml_has_them() -> None:
     ("changes", "message"),
     [
         ({"witdh": 3}, "MuiscTraining has no field 'witdh'; allowed are backbone, .*, width, .*workers"),
-        ({"optim.rate": 3}, "Optim has no field 'rate'; allowed are accumulate, batch"),
+        ({"optim.rate": 3}, "Optim has no field 'rate'; allowed are accumulate, average, batch"),
         (
             {"width": "wide"},
             r"MuiscTraining.width is 'wide': Input should be a valid integer.* D of encoder",
@@ -135,7 +135,7 @@ def test_numbers_as_yaml_has_them() -> None:
         ({"optim": 3}, "MuiscTraining.optim is 3: Input should be"),
         ({"optim": 3, "optim.lr": 1}, "optim is set as a whole and by optim.lr; give one of the two"),
         ({"width.x": 3}, "MuiscTraining.width is .*: Input should be a valid integer"),
-        ({"backbone": {"nam": "tiny"}}, "BackboneConfig has no field 'nam'; allowed are architecture, name"),
+        ({"backbone": {"nam": "tiny"}}, "BackboneConfig has no field 'nam'; allowed are architecture, colours, name"),
     ],
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, dict) else "",
 )
