@@ -318,7 +318,15 @@ class Case:
             case.outcome = "selected"
         classes, p_qualified = answers[found.sequence]
         sight = self._sight(picked)
-        blamed = self._violations(picked, sight, self._with_the_set(classes, active, sight, picked), active)
+        objections = evidence.objections(
+            self._with_the_set(classes, active, sight, picked),
+            self.bundle.classes,
+            self.rulebook,
+            sight,
+            lambda: self._masked(picked),
+            least=REPORTED_VIOLATION,
+            most=MAX_VIOLATIONS,
+        )
         passed = p_qualified >= self._threshold("qualified")
         feedback = ""
         author: Author = ""
@@ -326,13 +334,21 @@ class Case:
             with self.clock.stage("feedback"):
                 feedback = self.bundle.feedback(tokens[list(found.sequence)], self.product.title, self.product.category)
             author = "model"
-        elif not passed and blamed:
-            feedback, author = self._in_words(picked, sight, *blamed[0]), "rulebook"
+        elif not passed and objections:
+            feedback, author = self._in_words(picked, sight, objections[0]), "rulebook"
         return replace(
             self._decision("generated" if passed else "below_threshold"),
             sequence=tuple(case.shot.image.uri for case in picked),
             p_qualified=round(float(np.clip(p_qualified, 0.0, 1.0)), 6),
-            violations=tuple(violation for violation, _ in blamed),
+            violations=tuple(
+                Violation(
+                    rule=objection.rule.id,
+                    scope=objection.rule.scope,
+                    probability=round(objection.probability, 6),
+                    image="" if objection.image is None else picked[objection.image].shot.image.uri,
+                )
+                for objection in objections
+            ),
             feedback=feedback,
             feedback_by=author,
         )
@@ -362,26 +378,6 @@ class Case:
                 classes[self.bundle.classes.index(rule)] += lost
         return classes
 
-    def _violations(
-        self, picked: list[Judged], sight: evidence.Sight, classes: FloatArray, active: NDArray[np.bool_]
-    ) -> list[tuple[Violation, int | None]]:
-        """The likeliest broken rules with the position of the image to blame, the likeliest first."""
-        names = self.bundle.classes
-        rules = active & np.array([name in self.rulebook for name in names])
-        weighed = evidence.weighed(classes, names, rules, sight)
-        order = [i for i in np.argsort(-weighed, kind="stable") if rules[i] and weighed[i] >= REPORTED_VIOLATION]
-        order = order[:MAX_VIOLATIONS]
-        without = None
-        if any(evidence.needs_masking(self.rulebook.rule(names[i])) for i in order):
-            without = self._masked(picked)  # (K, C)
-        found = []
-        for i in order:
-            rule = self.rulebook.rule(names[i])
-            position = evidence.blamed(rule, sight, classes[i], None if without is None else without[:, i])
-            uri = "" if position is None else picked[position].shot.image.uri
-            found.append((Violation(rule.id, rule.scope, round(float(weighed[i]), 6), uri), position))
-        return found
-
     def _masked(self, picked: list[Judged]) -> FloatArray:
         """Class probabilities with each image of the sequence masked in turn, (K, C)."""
         tokens = np.stack([case.tokens for case in picked])
@@ -394,16 +390,16 @@ class Case:
                 1.0 - np.eye(count, dtype=np.float32),
             )
 
-    def _in_words(self, picked: list[Judged], sight: evidence.Sight, violation: Violation, position: int | None) -> str:
-        """The rulebook's words for a violation: which image, and where in it."""
-        rule = self.rulebook.rule(violation.rule)
-        if position is None:
+    def _in_words(self, picked: list[Judged], sight: evidence.Sight, objection: evidence.Objection) -> str:
+        """The rulebook's words for an objection: which image, and where in it."""
+        rule, box = objection.rule, None
+        if objection.image is None:
             return evidence.in_the_rulebooks_words(rule, sight, None)
-        case, box = picked[position], None
+        case = picked[objection.image]
         if rule.scope == "single" and case.evidence is not None and evidence.has_place(rule):
             box = evidence.mark(case.evidence, *self._frame(case))
         width, height, _ = self._frame(case)
-        return evidence.in_the_rulebooks_words(rule, sight, position, box, (width, height))
+        return evidence.in_the_rulebooks_words(rule, sight, objection.image, box, (width, height))
 
     def _decision(self, status: Status, error: ErrorInfo | None = None) -> Decision:
         by_index = {case.index: case for case in self.judged}

@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from agpis.bundle import Bundle, Qualified, calibrated, open_bundle
+from agpis import duplicates, evidence
+from agpis.bundle import Bundle, ImageOutputs, Qualified, calibrated, open_bundle
 from agpis.calibration import fit_qualified
 from agpis.images import letterbox
 from agpis.inputs import stack
@@ -38,13 +39,17 @@ from agpis.metrics import (
     threshold_for_false_alarms,
 )
 from agpis.simulate import SHARES, SINGLE, Mix, Stock, Style, images, load, sequences
+from agpis.simulate.image_samples import ImageSample
 from agpis.simulate.multi import close_up
+from agpis.simulate.sequence_samples import Sample
 from agpis.simulate.stock import WHOLE
+from bench.duplicates import iou
 from bench.machine import machine
 
 FALSE_ALARMS = 0.03  # share of clean pictures that may be removed, for the non-compliance threshold
 IMAGES, SEQUENCES = 900, 700  # a source
 SCOPES = ("single", "pair", "multi")
+PART = 0.6  # of the picture: a mark over more of it has no place in it
 
 
 @dataclass
@@ -69,6 +74,13 @@ class Seen:
     sku: list[str] = field(default_factory=list)
     top_rule: list[str] = field(default_factory=list)
     feedback_rule: list[bool] = field(default_factory=list)
+    named_rule: list[bool] = field(default_factory=list)
+    named_scope: list[str] = field(default_factory=list)
+    blamed: list[bool] = field(default_factory=list)
+    blamed_named: list[bool] = field(default_factory=list)
+    boxed: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    overlap: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    centred: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, other: Seen) -> None:
         """Takes in another source's."""
@@ -97,11 +109,29 @@ def measure_images(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Gene
                     seen.broken[rule].append(p)
                     seen.broken_sku[rule].append(name)
                     seen.named.append(bundle.single_rules[int(out.rules[row].argmax())] == rule)
+                    if p > bundle.thresholds["noncompliant"]:
+                        measure_box(bundle, seen, drawn, out, row)
                 else:
                     seen.clean.append(p)
                     seen.clean_sku.append(name)
                     seen.views[drawn.view].append(p)
             batch = []
+
+
+def measure_box(bundle: Bundle, seen: Seen, sample: ImageSample, out: ImageOutputs, row: int) -> None:
+    """Evidence of a picture that is removed: a box where the fault has a place, none where it has not."""
+    height, width = sample.pixels.shape[:2]
+    scores = None if out.evidence is None else out.evidence[row]
+    boxes = evidence.marks(out.rules[row], scores, bundle.rulebook, width, height, bundle.size)
+    (rule,) = sample.rules
+    true = sample.boxes.get(rule)
+    local = true is not None and true.w * true.h <= PART * width * height
+    seen.boxed[rule if local else f"{rule}, no place"].append(bool(boxes))
+    for box in boxes.values():
+        if true is not None and local:
+            x, y = box.x + box.w / 2, box.y + box.h / 2
+            seen.overlap[rule].append(iou(box, true))
+            seen.centred[rule].append(true.x <= x < true.x + true.w and true.y <= y < true.y + true.h)
 
 
 def measure_primary(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Generator) -> None:
@@ -134,7 +164,9 @@ def measure_sequences(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.G
     }
     feedbacks = 0
     for sample in sequences(stock, possible(bundle.rulebook, stock), rng, Style.test(), SHARES, (2, 3), "en", count):
-        tokens = bundle.image(stack(list(sample.pictures), bundle.size)).tokens
+        pixels = stack(list(sample.pictures), bundle.size)
+        out = bundle.image(pixels)
+        tokens = out.tokens
         p = bundle.sequence(tokens[None], sample.title, sample.category)[0]
         seen.classes.append(p)
         seen.qualified.append(float(p[0]))
@@ -143,11 +175,42 @@ def measure_sequences(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.G
         seen.scope.append("qualified" if sample.rule == "qualified" else scopes[sample.rule])
         seen.sku.append(f"{sample.source}/{sample.sku}")
         seen.top_rule.append(bundle.classes[1 + int(p[1:].argmax())])
+        if sample.rule != "qualified":
+            measure_blame(bundle, seen, sample, out, pixels, p)
         if sample.rule != "qualified" and feedbacks < 120:
             feedbacks += 1
             said = set(_words(bundle.feedback(tokens, sample.title, sample.category)))
             nearest = max(phrases, key=lambda rule: max(_overlap(said, phrase) for phrase in phrases[rule]))
             seen.feedback_rule.append(nearest == sample.rule)
+
+
+def measure_blame(
+    bundle: Bundle, seen: Seen, sample: Sample, out: ImageOutputs, pixels: np.ndarray, classes: np.ndarray
+) -> None:
+    """Rule and image that a decision would name of a rejected sequence."""
+    count = len(pixels)
+    views = [
+        duplicates.View(patches, picture.shape[1], picture.shape[0], bundle.size, small)
+        for patches, picture, small in zip(out.patches, sample.pictures, pixels, strict=True)
+    ]
+    p_copy = np.zeros((count, count), np.float32)
+    for match in duplicates.match_pairs(views, calibration=bundle.calibration):
+        p_copy[match.a, match.b] = p_copy[match.b, match.a] = match.probability
+    sight = evidence.Sight(bundle.single_rules, out.rules, out.p_primary, p_copy, out.tokens.mean(axis=1))
+
+    def masked() -> np.ndarray:
+        repeated = np.repeat(out.tokens[None], count, axis=0)
+        return bundle.sequence(repeated, sample.title, sample.category, 1.0 - np.eye(count, dtype=np.float32))
+
+    found = evidence.objections(classes, bundle.classes, bundle.rulebook, sight, masked)
+    named = found[0].rule.id == sample.rule
+    seen.named_rule.append(named)
+    seen.named_scope.append(bundle.rulebook.rule(sample.rule).scope)
+    if sample.image_index is not None:
+        image = next((objection.image for objection in found if objection.image is not None), None)
+        seen.blamed.append(image == sample.image_index)
+        if named:
+            seen.blamed_named.append(found[0].image == sample.image_index)
 
 
 def calibration(seen: Seen) -> dict[str, float]:
@@ -188,6 +251,10 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
         "noncompliant AUC, kinds evenly": float(np.mean([auc_of(v, seen.clean) for v in seen.broken.values()])),
         "noncompliant AUC by kind": {rule: auc_of(v, seen.clean) for rule, v in sorted(seen.broken.items())},
         "rule named (top 1) of broken pictures": _share(seen.named),
+        "evidence: a box is drawn on removed pictures": _means(seen.boxed),
+        "evidence: IoU with the mark": _means(seen.overlap),
+        "evidence: centre of the box in the mark": _means(seen.centred),
+        "evidence: centre of the box in the mark, all": _share([c for part in seen.centred.values() for c in part]),
         "primary top-1, some candidates wrong": _share(seen.primary_natural),
         "primary top-1, wrong ones planted": _share(seen.primary_planted),
         "primary AUC, acceptable against planted": _interval(
@@ -223,6 +290,13 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
     found["sequence calibration error"] = expected_calibration_error(qualified, good)
     bad = [i for i, name in enumerate(seen.rule) if name != "qualified"]
     found["rule named (top 1) of rejected sequences"] = _share([seen.top_rule[i] == seen.rule[i] for i in bad])
+    found["rule named, stage 1 heard too"] = _share(seen.named_rule)
+    scopes = np.asarray(seen.named_scope)
+    found["rule named, stage 1 heard too, by scope"] = {
+        name: float(np.mean(np.asarray(seen.named_rule)[scopes == name])) for name in SCOPES if (scopes == name).any()
+    }
+    found["right image named of rejected sequences"] = _share(seen.blamed)
+    found["right image named where the rule is right"] = _share(seen.blamed_named)
     found["rule named by the feedback"] = _share(seen.feedback_rule)
     found["samples"] = {
         "clean pictures": len(seen.clean),
@@ -231,6 +305,10 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
         "sequences": len(seen.qualified),
     }
     return found
+
+
+def _means(by_rule: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {rule: float(np.mean(values)) for rule, values in sorted(by_rule.items()) if values}
 
 
 def auc_of(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -280,7 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bundle = open_bundle(folder, threads=options.threads)
         for name in names.split(","):
             by_source[name] = measure(bundle, options.data / name / "catalog.jsonl", options.scale, options.seed)
-            print(f"{name} ({folder}), as it stands", flush=True)
+            trained = name in bundle.manifest.trained_on
+            known = "; TRAINED ON IT, so the figures say only that it runs" if trained else ""
+            print(f"{name} ({folder}), as it stands{known}", flush=True)
             printed(figures(by_source[name], bundle.thresholds["noncompliant"]))
     written = conclude(by_source)
     if options.out:

@@ -139,7 +139,7 @@ def test_an_exact_copy_is_removed_and_named(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize("view", [0, 1, 2])
 def test_a_smaller_copy_goes_even_where_it_could_lead(view: int, tiny_bundle: Path) -> None:
     item = product(6, 4)
-    small = np.asarray(Pillow.fromarray(draw_photo(6, view)).resize((360, 360)))
+    small = np.asarray(Pillow.fromarray(draw_photo(6, view)).resize((360, 450)))
     copy = Image("small.jpg", data=encoded(small))
     (decision,) = Pipeline(tiny_bundle, replace(OPEN, duplicate_threshold=0.9))(
         [replace(item, images=(copy, *item.images))]
