@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, duplicates, evidence, kinship, primary, sequence
+from agpis import compliance, duplicates, evidence, kinship, primary, sequence, weighing
 from agpis.bundle import Bundle
 from agpis.clock import Clock
 from agpis.data import Author, Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
@@ -57,6 +57,22 @@ class Judged:
     def remove(self, reason: str, duplicate_of: str | None = None) -> None:
         """Take the image out of the product's sequence."""
         self.outcome, self.reason, self.duplicate_of = "removed", reason, duplicate_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Appraised:
+    """What is known of S sequences of one product."""
+
+    classes: FloatArray
+    """(S, C) of the sequence model."""
+    p_qualified: NDArray[np.floating]
+    """(S,)."""
+    score: NDArray[np.floating]
+    """(S,) what `best` makes as large as it can: p_qualified, and without weighing some caution."""
+    features: weighing.Floats
+    """(S, 6) of `agpis.weighing`."""
+    plain: NDArray[np.floating]
+    """(S,) the score without weighing."""
 
 
 class Case:
@@ -273,35 +289,51 @@ class Case:
             left[lost].remove("duplicate", left[kept].shot.image.uri)
         return left[lead]
 
+    @property
+    def left(self) -> list[Judged]:
+        """The images that are not removed, in the merchant's order."""
+        return [case for case in self.judged if case.outcome != "removed"]
+
+    def appraise(self, order: NDArray[np.int64]) -> Appraised:
+        """What is known of sequences (S, L) of the images that are left, by their positions in `left`."""
+        left = self.left
+        tokens = np.stack([case.tokens for case in left])  # (n, P, D)
+        with self.clock.stage("sequence graph", len(order)):
+            # In chunks: the tokens of hundreds of sequences at once would cost hundreds of megabytes.
+            chunks = [tokens[order[at : at + SEQUENCES]] for at in range(0, len(order), SEQUENCES)]
+            title, category = self.product.title, self.product.category
+            classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
+        # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
+        seen = 1.0 - classes[:, _active_classes(self.bundle.classes, self.rulebook)].sum(axis=1)
+        kin = np.array([1.0 - case.p_stranger for case in left], np.float32)[order]  # (S, L)
+        clean = np.array([1.0 - case.p_noncompliant for case in left], np.float32)[order]
+        pairs = np.array(list(combinations(range(order.shape[1]), 2)), np.int64).reshape(-1, 2)
+        apart = np.array(
+            [[1.0 - self.p_copy.get(frozenset((a.index, b.index)), 0.0) for b in left] for a in left], np.float32
+        )[order[:, pairs[:, 0]], order[:, pairs[:, 1]]]  # (S, pairs)
+        fit = np.array([case.p_primary for case in left])
+        others = np.where(np.eye(len(left), dtype=bool), 0.0, fit).max(axis=1)  # (n,) of the best other image
+        features = weighing.features(seen, kin, apart, clean, fit[order[:, 0]], others[order[:, 0]])
+        # Evidence of the set, which the sequence model sees but dimly: another product, the same photograph. What
+        # stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen. And a stranger in the
+        # sequence costs more than a picture of the product's own left out.
+        qualified = seen * kin.prod(axis=1) * apart.prod(axis=1)
+        plain = qualified * clean.prod(axis=1) * kin.prod(axis=1) ** CAUTION
+        if (fitted := self.bundle.manifest.weighing) is None:
+            return Appraised(classes, qualified, plain, features, plain)
+        weighed = weighing.p_qualified(features, fitted)
+        return Appraised(classes, weighed, weighed, features, plain)
+
     def _search(self, chosen: Judged, left: list[Judged]) -> Decision:
         tokens = np.stack([case.tokens for case in left])  # (n, P, D)
         active = _active_classes(self.bundle.classes, self.rulebook)
-        kin = np.array([1.0 - case.p_stranger for case in left], np.float32)  # (n,)
-        clean = np.array([1.0 - case.p_noncompliant for case in left], np.float32)  # (n,)
-        apart = np.array(
-            [[1.0 - self.p_copy.get(frozenset((a.index, b.index)), 0.0) for b in left] for a in left], np.float32
-        )  # (n, n)
-        pairs = np.array(list(combinations(range(self.k), 2)), np.int64).reshape(-1, 2)
         answers: dict[tuple[int, ...], tuple[FloatArray, float]] = {}
 
         def score(sequences: list[tuple[int, ...]]) -> FloatArray:
-            order = np.array(sequences)
-            with self.clock.stage("sequence graph", len(sequences)):
-                # In chunks: the tokens of hundreds of sequences at once would cost hundreds of megabytes.
-                chunks = [tokens[order[at : at + SEQUENCES]] for at in range(0, len(order), SEQUENCES)]
-                title, category = self.product.title, self.product.category
-                classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
-            # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
-            qualified = 1.0 - classes[:, active].sum(axis=1)
-            # Evidence of the set, which the sequence model sees but dimly: another product, the same photograph.
-            qualified = (
-                qualified * kin[order].prod(axis=1) * apart[order[:, pairs[:, 0]], order[:, pairs[:, 1]]].prod(1)
-            )
-            answers.update(zip(sequences, zip(classes, map(float, qualified), strict=True), strict=True))
-            # What stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen. And a
-            # stranger in the sequence costs more than a picture of the product's own left out.
-            caution = clean[order].prod(axis=1) * kin[order].prod(axis=1) ** CAUTION
-            return np.asarray(qualified * caution, np.float32)
+            appraised = self.appraise(np.array(sequences))
+            pairs = zip(appraised.classes, map(float, appraised.p_qualified), strict=True)
+            answers.update(zip(sequences, pairs, strict=True))
+            return appraised.score
 
         found = sequence.search(
             list(range(len(left))),

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from agpis import weighing
-from agpis.bundle_manifest import Weighing
+from agpis.bundle_manifest import Weighing, read_manifest, write_manifest
+from agpis.data import Image, Product, Verdict
+from agpis.pipeline import Pipeline
+from agpis.replay import replay
 from agpis.weighing import FEATURES, PRIOR, features, fit, p_qualified
+from tests.conftest import draw_photo, save_photo
+from tests.test_pipeline import OPEN, product
 
 TRUE = np.array([0.6, 1.5, 0.3, 0.8, 0.2, 0.1])
 
@@ -94,3 +104,70 @@ def test_too_little_is_refused(rows: slice | None, products: int) -> None:
     y = y if rows is not None else np.ones(50, bool)
     with pytest.raises(ValueError, match=f"{products} products"):
         fit(x, y, [str(i % products) for i in range(50)])
+
+
+# In the pipeline
+
+
+@pytest.fixture(scope="module")
+def weighing_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weighed") / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    entry = Weighing(bias=-0.5, p_qualified=0.5, kin=2.0, apart=1.5, clean=1.0, p_primary=0.3, margin=-0.1, data="t")
+    write_manifest(folder, read_manifest(folder).model_copy(update={"weighing": entry}))
+    return folder
+
+
+def test_a_bundle_with_weights_gives_the_weighed_probability(weighing_bundle: Path, tiny_bundle: Path) -> None:
+    pipeline = Pipeline(weighing_bundle, OPEN)
+    entry = pipeline.open()[0].manifest.weighing
+    assert entry is not None
+    (case,) = pipeline.cases([product(3, 5)])
+    decision = case.decide()
+    order = np.array(list(permutations(range(len(case.left)), 3)))
+    found = case.appraise(order)
+    uris = [judged.shot.image.uri for judged in case.left]
+    by_hand = p_qualified(found.features, entry)
+    np.testing.assert_allclose(found.p_qualified, by_hand)
+    scores = {tuple(uris[i] for i in row): score for row, score in zip(order, by_hand, strict=True)}
+    assert decision.p_qualified == pytest.approx(scores[decision.sequence], abs=1e-6)
+    behind = [score for sequence, score in scores.items() if sequence[0] == decision.sequence[0]]
+    assert decision.p_qualified == pytest.approx(max(behind), abs=1e-6)
+    fit = {judged.shot.image.uri: judged.p_primary for judged in case.left}
+    lead = fit.pop(decision.sequence[0])
+    odds = np.log(lead / (1 - lead))
+    other = max(fit.values())
+    row = found.features[[sequence == decision.sequence for sequence in scores]][0]
+    np.testing.assert_allclose(row[4:], [odds, odds - np.log(other / (1 - other))], rtol=1e-4)
+    (plain,) = Pipeline(tiny_bundle, OPEN)([product(3, 5)])
+    assert plain.p_qualified != decision.p_qualified
+
+
+def test_more_images_than_can_be_tried_one_by_one(tiny_bundle: Path) -> None:
+    """The search then grows sequences from one image on."""
+    images = tuple(image for seed in range(8) for image in product(seed, 3).images)
+    (decision,) = Pipeline(tiny_bundle, replace(OPEN, strangers="weigh"))([Product("P", "T", images=images)])
+    assert decision.status == "generated", decision.error
+    assert sum(candidate.outcome != "removed" for candidate in decision.candidates) == 24
+    assert len(decision.sequence) == 3
+
+
+def test_reviewed_sequences_are_weighed_by_what_stage_1_knew(weighing_bundle: Path, tmp_path: Path) -> None:
+    verdicts = []
+    for seed in range(3):
+        for view in range(4):
+            save_photo(tmp_path / f"{seed}-{view}.jpg", draw_photo(seed, view))
+        uris = tuple(f"{seed}-{view}.jpg" for view in range(4))
+        for sequence, accepted in ((uris[:3], True), (uris[1:], False), ((uris[0], "elsewhere.jpg"), True)):
+            verdicts.append(Verdict(f"P{seed}", "T", sequence, accepted, base=str(tmp_path), candidates=uris))
+    found = replay(weighing_bundle, verdicts, settings=OPEN)
+    assert found.left_out == 3  # an image that is no candidate
+    assert found.features.shape == (6, 6)
+    assert found.skus == ("P0", "P0", "P1", "P1", "P2", "P2")
+    np.testing.assert_array_equal(found.accepted, [True, False] * 3)
+    np.testing.assert_array_equal(found.weights, [0.5] * 6)
+    (case,) = Pipeline(weighing_bundle, replace(OPEN, images=3)).cases(
+        [Product("P1", "T", images=tuple(Image(f"1-{view}.jpg", base=str(tmp_path)) for view in range(4)))]
+    )
+    case.decide()
+    np.testing.assert_allclose(found.features[2:4], case.appraise(np.array([[0, 1, 2], [1, 2, 3]])).features, atol=1e-5)

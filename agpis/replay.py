@@ -1,0 +1,102 @@
+"""Reviewed sequences through stage 1 again: what was known of each, to fit `agpis.weighing` on what reviewers said.
+
+A verdict with its `candidates` says what stage 1 had to choose from; it decides on them again, under the bundle whose
+p_qualified is to be weighed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from agpis.bundle_manifest import Weighing
+from agpis.data import Image, Product, Verdict
+from agpis.metrics import auc
+from agpis.pipeline import Pipeline, Settings
+from agpis.weighing import Floats, fit
+
+Upload = tuple[str, str, str, str, tuple[str, ...], int]
+"""Sku, title, category, base, candidates and length of the sequence."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """n reviewed sequences whose images stage 1 has left again."""
+
+    features: Floats
+    """(n, 6), see `agpis.weighing.FEATURES`."""
+    plain: Floats
+    """(n,) what the sequences are scored by without weighing."""
+    accepted: npt.NDArray[np.bool_]
+    """(n,)."""
+    skus: tuple[str, ...]
+    weights: Floats
+    """(n,) 1 over the number of sequences of the same upload."""
+    left_out: int
+    """Verdicts on sequences that this stage 1 would not submit: an image is removed, or nothing is generated."""
+
+    def fit(self, *, prior: float | None = None, data: str = "") -> tuple[Weighing, dict[str, float]]:
+        """See `agpis.weighing.fit`; with it AUC of p_qualified among these sequences, of the sequence model alone, of
+        the plain score, and of a weighing that has not seen the product. Raises ValueError as that does."""
+        found, outside = fit(self.features, self.accepted, self.skus, weights=self.weights, prior=prior, data=data)
+        scores = {"sequence model": self.features[:, 0], "plain": self.plain, "weighing, cross-validated": outside}
+        return found, {name: auc(score, self.accepted) for name, score in scores.items()}
+
+
+def replay(
+    bundle: str | os.PathLike[str] | None, verdicts: Iterable[Verdict], *, settings: Settings = Settings()
+) -> Replayed:
+    """The features of reviewed sequences.
+
+    Args:
+        bundle: folder; None: the starter.
+        settings: as when the sequences were made; K and the search are the sequences' own.
+
+    Raises:
+        BundleError, RulebookError: as `Pipeline` does.
+    """
+    uploads: dict[Upload, list[Verdict]] = {}
+    for verdict in verdicts:
+        uploads.setdefault(_upload(verdict), []).append(verdict)
+    rows, plain, accepted, skus, weights = [], [], list[bool](), list[str](), list[float]()
+    total = 0
+    for k in sorted({upload[-1] for upload in uploads}):
+        part = [upload for upload in uploads if upload[-1] == k]
+        pipeline = Pipeline(bundle, replace(settings, images=k, search="random"))
+        for upload, case in zip(part, pipeline.cases(_products(part)), strict=True):
+            said = uploads[upload]
+            total += len(said)
+            if not case.decide().sequence:
+                continue
+            places = {judged.shot.image.uri: i for i, judged in enumerate(case.left)}
+            there = [verdict for verdict in said if set(verdict.sequence) <= set(places)]
+            if there:
+                order = np.array([[places[uri] for uri in verdict.sequence] for verdict in there])
+                found = case.appraise(order)
+                rows.append(found.features)
+                plain.append(found.plain)
+                accepted += [verdict.accepted for verdict in there]
+                skus += [upload[0]] * len(there)
+                weights += [1.0 / len(there)] * len(there)
+    return Replayed(
+        features=np.concatenate([np.zeros((0, 6)), *rows]),
+        plain=np.concatenate([np.zeros(0), *plain]),
+        accepted=np.array(accepted, bool),
+        skus=tuple(skus),
+        weights=np.array(weights, np.float64),
+        left_out=total - len(accepted),
+    )
+
+
+def _upload(verdict: Verdict) -> Upload:
+    candidates = verdict.candidates or verdict.sequence
+    return verdict.sku, verdict.title, verdict.category, verdict.base, candidates, len(verdict.sequence)
+
+
+def _products(uploads: Iterable[Upload]) -> Iterator[Product]:
+    for sku, title, category, base, candidates, _ in uploads:
+        yield Product(sku, title, category, tuple(Image(uri, base=base) for uri in candidates))
