@@ -70,7 +70,7 @@ class Batches:
         titles = [self.titles[i] for i in rows]
         if self.word_dropout > 0:  # drawn from the step and the sample, so that resume and processes agree
             titles = [
-                _thinned(title, np.random.default_rng([part.step, int(row)]), self.word_dropout)
+                thinned(title, np.random.default_rng([part.step, int(row)]), self.word_dropout)
                 for title, row in zip(titles, rows, strict=True)
             ]
         ids, separator, targets = collate(
@@ -91,7 +91,7 @@ class Batches:
         }
 
 
-def _thinned(title: Sequence[int], rng: np.random.Generator, share: float) -> list[int]:
+def thinned(title: Sequence[int], rng: np.random.Generator, share: float) -> list[int]:
     """Without a share of its tokens; the separator, last, stays."""
     kept = rng.random(len(title) - 1) >= share
     return [token for token, stays in zip(title, kept, strict=False) if stays] + [title[-1]]
@@ -145,4 +145,5 @@ def class_weights(labels: npt.NDArray[np.int64], classes: int, exponent: float) 
         return None
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -exponent, 0.0)
-    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)  # type: ignore[no-any-return]
+    found: npt.NDArray[np.float32] = (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+    return found

@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agpis.batches import thinned
 from agpis.bundle import Bundle, Qualified, Threshold
 from agpis.bundle_manifest import UNSET, Kinship, Limit
 from agpis.checkpoint import Checkpoint, write_checkpoint
@@ -47,8 +48,10 @@ from agpis.train_image import ImageTraining, new_image_model, tokens_through_gra
 class MuiscTraining:
     """`train_muisc`: sequences with class and feedback, on cached tokens."""
 
-    optim: Optim = field(default_factory=lambda: Optim(steps=1100, batch=32, lr=1e-3, weight_decay=0.05))
+    optim: Optim = field(default_factory=lambda: Optim(steps=1100, batch=32, lr=1e-3, weight_decay=0.05, average=0.99))
     """Loop."""
+    word_dropout: float = 0.5
+    """Share of a title's words that is left out: a whole title tells which product it is."""
     prior: float | None = 0.71
     """Share of qualified sequences where the model will be used (the paper's, 4.1); None leaves that of training."""
 
@@ -65,8 +68,12 @@ def train_muisc(
 
     def loss(part: Part) -> dict[str, Tensor]:
         index, rows = part.index, torch.from_numpy(part.index)
+        shown = [titles[i] for i in index]
+        if training.word_dropout > 0:
+            draws = (np.random.default_rng([part.step, int(i)]) for i in index)
+            shown = [thinned(title, draw, training.word_dropout) for title, draw in zip(shown, draws, strict=True)]
         ids, separator, targets = collate(
-            [titles[i] for i in index], [feedbacks[i] for i in index], text.pad, predict_title=config.predict_title
+            shown, [feedbacks[i] for i in index], text.pad, predict_title=config.predict_title
         )
         classes, words = model(tokens[rows].float(), mask[rows], ids, separator)
         total, mcc, nlg = losses(config, classes.float(), words.float(), labels[rows], ids, targets)
@@ -92,7 +99,7 @@ class StarterTraining:
 
     seed: int = 0
     """Of everything drawn: samples, initial weights, order."""
-    images: int = 9600
+    images: int = 16000
     """Labelled pictures."""
     triples: int = 2400
     """(picture, copy, other) for descriptors."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from agpis.errors import TrainingError
 from agpis.export import export_graph
-from agpis.graphs import ImageGraph, TokensGraph
+from agpis.graphs import Exported, ImageGraph, TokensGraph
 from agpis.lessons import ImageLessons
 from agpis.loop import Optim, Part, fit
 from agpis.models.backbones import Backbone
@@ -28,7 +28,7 @@ from agpis.models.towers import TOWERS, EfficientNetLite0, MBConv
 class ImageTraining:
     """`train_image`: pictures labelled by the simulator, and copies with known geometry."""
 
-    optim: Optim = field(default_factory=lambda: Optim(steps=560, batch=32, lr=1.5e-3))
+    optim: Optim = field(default_factory=lambda: Optim(steps=900, batch=32, lr=1.5e-3, average=0.995))
     """Loop; a step also takes `copies` pairs."""
     copies: int = 8
     """Triples (picture, copy of it, another view or sister) a step, for descriptors and product embedding."""
@@ -147,16 +147,16 @@ def train_image(
     slower: list[tuple[nn.Module, float]] = [(model.tower, training.tower_rate if training.whole else 0.0), *late]
     if not training.whole:  # the weight gradient of depthwise convolutions takes half of the time on a CPU
         slower += [(module.depthwise, 0.0) for module in model.tower.modules() if isinstance(module, MBConv)]
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads lack it
     rows = fit(
         together, loss, len(lessons.pixels), training.optim, seed=seed, name="image", slower=slower, progress=progress
     )
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
     fit_projection(model, lessons.pixels[:: max(1, len(lessons.pixels) // 400)])
     return rows
 
 
-class _EarlyGraph(nn.Module):
+class _EarlyGraph(Exported):
     inputs = ("pixels",)
     outputs = ("grid", "texture")
 
@@ -194,7 +194,7 @@ def graph_of_tokens(backbone: Backbone) -> Callable[[npt.NDArray[np.uint8]], npt
     return tokens
 
 
-def _session(module: nn.Module, size: int, *, half: bool) -> Any:
+def _session(module: Exported, size: int, *, half: bool) -> Any:
     drawn = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "graph.onnx"
@@ -207,7 +207,7 @@ def _session(module: nn.Module, size: int, *, half: bool) -> Any:
 
 
 def _through_graph(
-    module: nn.Module, pixels: npt.NDArray[np.uint8], outputs: Sequence[str], batch: int = 32
+    module: Exported, pixels: npt.NDArray[np.uint8], outputs: Sequence[str], batch: int = 32
 ) -> Iterable[list[npt.NDArray[np.float32]]]:
     session = _session(module, pixels.shape[1], half=False)
     for start in range(0, len(pixels), batch):

@@ -34,24 +34,33 @@ class ColourSignature(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         rgb = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255.0, 4)  # (N, 3, h, w)
-        weight = self.weight(rgb)
+        return self.of(rgb, self.product(rgb)[0])
+
+    def of(self, rgb: Tensor, product: Tensor) -> Tensor:
+        """The signature of rgb (N, 3, h, w) in 0 to 1, places weighted with product (N, h * w)."""
         a, b = self.chroma(rgb)
         in_a, in_b = self.soft(a), self.soft(b)  # (N, bins, P)
-        counts = (in_a * weight[:, None]) @ in_b.transpose(1, 2)  # (N, bins, bins)
+        counts = (in_a * product[:, None]) @ in_b.transpose(1, 2)  # (N, bins, bins)
         return F.normalize(torch.sqrt(counts.flatten(1) + 1e-6), dim=1)
 
-    def weight(self, rgb: Tensor) -> Tensor:
-        """How far a place belongs to the product, (N, P) in 0 to 1, of rgb (N, 3, h, w) in 0 to 1."""
+    def product(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the product is, of rgb (N, 3, h, w) in 0 to 1.
+
+        Returns:
+            how far each place belongs to it (N, h * w), 0 to 1; the ground's colour (N, 3); the share of the rim that
+            has that colour (N,).
+        """
         rim = torch.cat([rgb[:, :, 0], rgb[:, :, -1], rgb[:, :, :, 0], rgb[:, :, :, -1]], dim=2)  # (N, 3, R)
         rim = F.avg_pool1d(rim, 4)
         apart = (rim[:, :, :, None] - rim[:, :, None]).abs().amax(1)  # (N, R, R)
         alike = torch.exp(-apart / 0.05).sum(2)  # how many others each place of the rim resembles
-        share = torch.softmax(alike, dim=1)
-        ground = (rim * share[:, None]).sum(2)  # (N, 3): the commonest colour of the rim
+        ground = (rim * torch.softmax(alike, dim=1)[:, None]).sum(2)  # the commonest colour of the rim
         distance = (rgb - ground[:, :, None, None]).abs().amax(1)
         distance = torch.minimum(distance, (1.0 - rgb).amax(1))
         low, high = GROUND
-        return ((distance - low) / (high - low)).clamp(0.0, 1.0).flatten(1)
+        own = ((distance - low) / (high - low)).clamp(0.0, 1.0).flatten(1)
+        plain = torch.exp(-(rim - ground[:, :, None]).abs().amax(1) / 0.05).mean(1)
+        return own, ground, plain
 
     def chroma(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """a* and b* of CIELAB, (N, P) each."""

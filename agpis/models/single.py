@@ -3,8 +3,8 @@
 `ImageModel` yields p_primary, p_noncompliant, the single rules, the view, patch descriptors for the duplicate matcher
 (3.3.2: "pretrained DNN patch features", here trained further) and the tokens of the sequence model. Small marks are
 seen by a local head on the stride-16 map (the strongest place speaks), the whole by a global head, texture faults
-(noise, blur, compression) by the mean and spread of the early maps. The model runs in two halves, so that a frozen
-early tower can be cached.
+(noise, blur, compression) by the mean and spread of the early maps, light, ground and frame by `Measures`. The model
+runs in two halves, so that a frozen early tower can be cached.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agpis.models.comparison import TokenLayout
+from agpis.models.measures import Measures
 from agpis.models.towers import Tower
 
+SIGNATURE = 36  # columns of the colour signature, the last of `Measures`
 VIEWS = ("front", "back", "side", "top", "bottom", "detail", "pack", "lifestyle", "multi")
 
 
@@ -49,6 +51,7 @@ class ImageConfig:
             descriptor=self.descriptor,
             colour=3,
             knowledge=2 + self.rules + len(VIEWS),
+            signature=SIGNATURE,
         )
 
 
@@ -64,14 +67,15 @@ class ImageModel(nn.Module):
         self.far = nn.Conv2d(channels[32], config.local, 1)
         self.around = nn.Conv2d(config.local, config.local, 5, padding=2, groups=config.local)
         self.local = nn.Conv2d(config.local, config.rules + 1, 1)  # the rules, then non-compliance
-        texture = 2 * (channels[4] + channels[8] + channels[16])
+        self.measures = Measures()
+        texture = 2 * (channels[4] + channels[8] + channels[16]) + Measures.width
         self.texture_norm = nn.LayerNorm(texture)
         self.hidden = nn.Linear(channels[32] + texture, config.hidden)
         self.out = nn.Linear(config.hidden, 2 + config.rules + len(VIEWS))  # primary, non-compliance, rules, views
         self.describe = nn.Conv2d(near, config.local, 1)
         self.descriptor = nn.Conv2d(config.local + near, config.descriptor, 1)
         self.learned = nn.Conv2d(channels[32], layout.learned, 1)
-        self.embedding = nn.Linear(channels[32], config.width - layout.knowledge)
+        self.embedding = nn.Linear(channels[32], config.width - layout.knowledge - layout.signature)
         self.drop = nn.Dropout(config.dropout)
         assert self.local.bias is not None
         nn.init.constant_(self.local.bias, -2.0)
@@ -80,7 +84,8 @@ class ImageModel(nn.Module):
         return self.late(*self.early(pixels))
 
     def early(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What a frozen early tower gives, to be cached: grid (N, C16 + C8 + 3, G, G), texture (N, T)."""
+        """What a frozen early tower gives, to be cached: grid (N, C16 + C8 + 3, G, G), texture (N, T):
+        mean and spread of the early maps, then `Measures`."""
         maps = self.tower.early(pixels)
         statistics = []
         for stride in (4, 8, 16):
@@ -89,14 +94,15 @@ class ImageModel(nn.Module):
             statistics += [mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)]
         colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)  # (N, 3, G, G)
         grid = torch.cat([maps[16], F.avg_pool2d(maps[8], 2), colours], dim=1)
-        return grid, torch.cat(statistics, dim=1)
+        return grid, torch.cat([*statistics, self.measures(pixels)], dim=1)
 
     def late(self, grid: Tensor, texture: Tensor) -> dict[str, Tensor]:
         """Outputs by name, from what `early` gives.
 
         Returns:
             primary, noncompliant (N,), rules (N, R), views (N, V): logits; tokens (N, P, D); patches (N, G*G, E)
-            L2-normalised, G = size / 16; evidence (N, G*G) logits; embedding (N, D - knowledge) L2-normalised.
+            L2-normalised, G = size / 16; evidence (N, G*G) logits; embedding (N, D - knowledge - signature),
+            L2-normalised.
         """
         config = self.config
         deep = self.tower.late(grid[:, : self.tower.channels[16]])  # (N, C32, G / 2, G / 2)
@@ -121,7 +127,7 @@ class ImageModel(nn.Module):
         tokens = torch.cat([self.learned(deep), coarse, colours], dim=1).flatten(2).transpose(1, 2)
         known = torch.cat([primary[:, None], noncompliant[:, None], rules, views], dim=1)
         # Logits of a sure model are large; tokens should stay of one order.
-        known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, embedding], dim=1)
+        known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, embedding, texture[:, -SIGNATURE:]], dim=1)
         return {
             "primary": primary,
             "noncompliant": noncompliant,
