@@ -33,9 +33,11 @@ from agpis.simulate import (
     write_samples,
 )
 from agpis.simulate.drawing import ground
-from agpis.simulate.finish import finished, jittered, printed, scaled
+from agpis.simulate.finish import finished, grained, jittered, printed, resampled, scaled
+from agpis.simulate.harmless import HARMLESS
 from agpis.simulate.multi import shots_of
 from agpis.simulate.pair import crop_box
+from agpis.simulate.single import FURTHER
 from agpis.simulate.stock import WHOLE
 from agpis.simulate.violations import CHOICES, NUMBERS, simulated
 
@@ -166,7 +168,10 @@ def test_ranges_decide(stock: Stock, rulebook: Rulebook) -> None:
 # One image -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("style", [Style.train(), Style.test()], ids=["train", "test"])
+LOOKS = [Style.train(), Style.test(), Style.train().varied(1.0), Style.test().varied(1.0)]
+
+
+@pytest.mark.parametrize("style", LOOKS, ids=["train", "test", "train further", "test further"])
 @pytest.mark.parametrize("rule", SINGLE)
 def test_single_changes_the_picture_visibly(rule: str, style: Style) -> None:
     style = style.having(tuple(drawn(i) for i in range(4)))
@@ -182,9 +187,10 @@ def test_single_changes_the_picture_visibly(rule: str, style: Style) -> None:
         assert changed.mean() > 0.002, f"seed {seed}: {changed.mean():.4f} of the picture changed"
 
 
+@pytest.mark.parametrize("further", [0.0, 1.0])
 @pytest.mark.parametrize("rule", SINGLE)
-def test_single_is_decided_by_the_seed(rule: str) -> None:
-    picture, style = drawn(1), Style.train().having((drawn(2), drawn(3)))
+def test_single_is_decided_by_the_seed(rule: str, further: float) -> None:
+    picture, style = drawn(1), Style.train().having((drawn(2), drawn(3))).varied(further)
     one, two = (SINGLE[rule](picture, np.random.default_rng(5), style) for _ in range(2))
     assert one.box == two.box
     assert one.where == two.where
@@ -193,11 +199,12 @@ def test_single_is_decided_by_the_seed(rule: str) -> None:
     assert any(o.shape != one.pixels.shape or (o != one.pixels).any() for o in others)
 
 
+@pytest.mark.parametrize("further", [0.0, 1.0])
 @pytest.mark.parametrize("rule", OVERLAID)
-def test_box_covers_all_that_changed(rule: str) -> None:
+def test_box_covers_all_that_changed(rule: str, further: float) -> None:
     for seed in range(25):
         picture = drawn(seed)
-        result = SINGLE[rule](picture, np.random.default_rng(seed), Style.train())
+        result = SINGLE[rule](picture, np.random.default_rng(seed), Style.train().varied(further))
         box = result.box
         assert box is not None
         assert box.w > 0
@@ -209,6 +216,52 @@ def test_box_covers_all_that_changed(rule: str) -> None:
         rest = np.abs(result.pixels.astype(int) - picture).max(2)
         rest[box.y : box.y + box.h, box.x : box.x + box.w] = 0
         assert rest.max() <= 2
+
+
+def test_further_looks_are_for_images_alone(stock: Stock, rulebook: Rulebook) -> None:
+    """Sequences are drawn from the first looks, as a benchmark made of them must stay as it is."""
+    assert set(FURTHER) == set(SINGLE)
+    assert Style.train().further == Style.test().further == 0.0
+    picture, style = drawn(3), Style.train().having((drawn(1), drawn(2)))
+    for rule, further in FURTHER.items():
+        first, one, again = (
+            SINGLE[rule](picture, np.random.default_rng(9), style.varied(share)).pixels for share in (0.0, 1.0, 1.0)
+        )
+        assert np.array_equal(one, again)
+        assert first.shape != one.shape or (first != one).any(), rule
+        rng = np.random.default_rng(9)
+        rng.random()  # the draw between the looks
+        assert np.array_equal(one, further(picture, rng, style).pixels)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_harmless_looks_keep_size_and_place(name: str) -> None:
+    """What is printed on the product stays on it; what is done to ground or light leaves the picture's size."""
+    changed = 0
+    for seed in range(12):
+        picture = np.sort(drawn(seed), axis=2)  # bluish: a colour like skin would be taken for a person
+        kept, around = picture.copy(), ground(picture)
+        out = HARMLESS[name][0](picture, around, np.random.default_rng(seed), Style.train())
+        assert (picture == kept).all()
+        assert out.shape == picture.shape
+        assert out.dtype == np.uint8
+        changed += bool((out != picture).any())
+        if name not in ("lit", "backdrop", "crisp", "toned"):
+            assert not (out != picture).any(2)[~around.mask].any()
+    assert changed >= 5
+
+
+def test_grid_and_grain_keep_what_is_seen() -> None:
+    strengths = []
+    for seed in range(8):
+        picture, rng = drawn(seed), np.random.default_rng(seed)
+        other_grid = resampled(picture, rng)
+        assert 0.69 <= other_grid.shape[0] / picture.shape[0] <= 1.0
+        assert np.abs(seen(other_grid) - seen(picture)).mean() < 4
+        out = grained(picture, rng, 2.5)
+        assert out.shape == picture.shape
+        strengths.append(np.abs(out.astype(int) - picture).mean())
+    assert 0.3 < max(strengths) < 2.5
 
 
 def test_place_is_named() -> None:
