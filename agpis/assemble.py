@@ -37,7 +37,7 @@ from agpis.bundle_manifest import (
 from agpis.checkpoint import Checkpoint, Kind, load_weights, read_checkpoint
 from agpis.errors import RulebookError, TrainingError
 from agpis.export import image_graph, new_bundle, sequence_graphs, text_entry
-from agpis.graphs import ComplianceGraph, PrimaryGraph, TokensGraph, has_square_grid
+from agpis.graphs import ComplianceGraph, Exported, PrimaryGraph, TokensGraph, has_square_grid
 from agpis.models.backbones import Backbone, BackboneConfig, new_backbone
 from agpis.models.baselines import Baseline, BaselineConfig
 from agpis.models.comparison import TokenLayout
@@ -343,7 +343,7 @@ def _resize(parts: _Parts) -> Resize:
 
 def _new_graphs(parts: _Parts, folder: Path, *, half: bool) -> dict[str, Graph]:
     graphs: dict[str, Graph] = {}
-    modules: dict[str, tuple[nn.Module, Backbone]] = {}
+    modules: dict[str, tuple[Exported, Backbone]] = {}
     if parts.primary is not None:
         modules["primary"] = PrimaryGraph(parts.primary), parts.primary.backbone
     if parts.compliance is not None:

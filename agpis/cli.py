@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 done, but with products or lines that failed; 2 the comman
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -265,7 +266,7 @@ def _base(jsonl: str | None) -> str:
 def _lines(path: str) -> Iterator[dict[str, Any]]:
     """JSON lines; a line that is none keeps its place as an error."""
     try:
-        file = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
+        file = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115, `with` below closes it
     except OSError as error:
         raise CatalogueError("not_found", f"Cannot read {path}: {error.strerror}.") from error
     with file:
@@ -297,7 +298,8 @@ def _print_lines(lines: Iterable[dict[str, Any]], out: str) -> None:
 def _opened(out: str) -> Iterator[Callable[[str], object]]:
     """Standard output, or a file that appears under its name only when whole."""
     if out == "-":
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout.write
         return
     path = Path(out)

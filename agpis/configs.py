@@ -14,14 +14,17 @@ from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from agpis.errors import SettingsError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def overridden(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -63,7 +66,7 @@ def overridden(config: Config, changes: Mapping[str, Any]) -> Config:
             ) from None
         if isinstance(found[name], float) and not math.isfinite(found[name]):
             raise SettingsError("bad_setting", f"{kind.__name__}.{name} is {value!r}: it must be a finite number.")
-    return replace(config, **found)  # type: ignore[type-var]
+    return replace(config, **found)
 
 
 def from_options(options: list[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class AgpisError(Exception):
         self.code = code
         self.message = message
 
-    def __reduce__(self) -> tuple[type[AgpisError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[AgpisError], tuple[str, ...]]:
         return type(self), (self.code, self.message)
 
 
@@ -103,5 +103,5 @@ class MissingExtra(AgpisError):
         )
         self._arguments = (package, extra, purpose)
 
-    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, ...]]:
         return type(self), self._arguments

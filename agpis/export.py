@@ -40,7 +40,7 @@ from agpis.bundle_manifest import (
     write_manifest,
 )
 from agpis.errors import OutputError, TrainingError
-from agpis.graphs import DecoderGraph, ImageGraph, SequenceGraph
+from agpis.graphs import DecoderGraph, Exported, ImageGraph, SequenceGraph
 from agpis.inputs import END, PAD, SEPARATOR, Text
 from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageModel
@@ -148,7 +148,7 @@ def check_matchable(manifest: Manifest) -> None:
         )
 
 
-def image_graph(module: nn.Module, path: Path, size: int, *, half: bool = True) -> Graph:
+def image_graph(module: Exported, path: Path, size: int, *, half: bool = True) -> Graph:
     """Exports a module of pixels uint8 (N, size, size, 3), compared at two batch sizes. Raises as `export_graph`."""
     rng = np.random.default_rng(0)
     feeds = [{"pixels": rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)} for n in (2, 5)]
@@ -235,7 +235,7 @@ def restate(
 
 
 def export_graph(
-    module: nn.Module,
+    module: Exported,
     path: Path,
     free: Mapping[str, Mapping[int, Any]],
     feeds: Sequence[Feed],
@@ -246,14 +246,12 @@ def export_graph(
     """Writes one graph, its numbers compared with torch's on every feed (the first is also traced).
 
     Args:
-        module: has `inputs` and `outputs`, the names of the exported signature.
         free: per input, the free dimensions.
 
     Raises:
         TrainingError: `export_failed` when the model has no graph of that shape, `export_differs`.
     """
-    names: tuple[str, ...] = module.inputs  # type: ignore[assignment]
-    outputs: tuple[str, ...] = module.outputs  # type: ignore[assignment]
+    names, outputs = module.inputs, module.outputs
     module = copy.deepcopy(module).eval().cpu()
     if half:
         round_half(module)
@@ -303,11 +301,10 @@ def export_graph(
 
 
 def compare(
-    module: nn.Module, data: bytes, feeds: Sequence[Feed], tolerance: float = TOLERANCE
+    module: Exported, data: bytes, feeds: Sequence[Feed], tolerance: float = TOLERANCE
 ) -> onnxruntime.InferenceSession:
     """Runs torch and ONNX Runtime on every feed. Raises TrainingError `export_differs` beyond `tolerance`."""
-    names: tuple[str, ...] = module.inputs  # type: ignore[assignment]
-    outputs: tuple[str, ...] = module.outputs  # type: ignore[assignment]
+    names, outputs = module.inputs, module.outputs
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

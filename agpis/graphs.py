@@ -15,7 +15,14 @@ from agpis.models.muisc import Muisc
 from agpis.models.single import ImageModel
 
 
-class ImageGraph(nn.Module):
+class Exported(nn.Module):
+    """A module with the names of the exported signature, in the order of `forward`."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class ImageGraph(Exported):
     """pixels uint8 (N, H, W, 3) -> every image role.
 
     p_noncompliant is the mean, as logits, of its own head and of "any of the rules": on left-out sources that finds
@@ -41,7 +48,7 @@ class ImageGraph(nn.Module):
         )
 
 
-class SequenceGraph(nn.Module):
+class SequenceGraph(Exported):
     """tokens (S, K, P, D), mask (S, K), ids (1, T) -> probabilities (S, C), memory (S, M, W)."""
 
     inputs = ("tokens", "mask", "ids")
@@ -56,7 +63,7 @@ class SequenceGraph(nn.Module):
         return torch.softmax(self.model.score(tokens, memory, mask, ids), dim=-1), memory
 
 
-class DecoderGraph(nn.Module):
+class DecoderGraph(Exported):
     """ids (1, T), memory (1, M, W), memory_mask (1, M), past -> logits (1, V), present."""
 
     inputs = ("ids", "memory", "memory_mask", "past")
@@ -70,7 +77,7 @@ class DecoderGraph(nn.Module):
         return self.model.step(ids, memory, memory_mask, past)
 
 
-class PrimaryGraph(nn.Module):
+class PrimaryGraph(Exported):
     """pixels uint8 (N, H, W, 3) -> p_primary (N,)."""
 
     inputs = ("pixels",)
@@ -84,7 +91,7 @@ class PrimaryGraph(nn.Module):
         return (torch.sigmoid(self.model(pixels)["primary"]),)
 
 
-class ComplianceGraph(nn.Module):
+class ComplianceGraph(Exported):
     """pixels uint8 (N, H, W, 3) -> p_noncompliant (N,), rules (N, R); on a square grid patches and evidence too.
 
     Patches (N, G * G, D) are the grid tokens, L2-normalised; evidence (N, G * G) is what the local head says of each.
@@ -95,7 +102,7 @@ class ComplianceGraph(nn.Module):
     def __init__(self, model: ImageClassifier) -> None:
         super().__init__()
         self.model = model
-        self.outputs: tuple[str, ...] = ("p_noncompliant", "rules")
+        self.outputs = ("p_noncompliant", "rules")
         if has_square_grid(model.backbone):
             self.outputs += ("patches",) if model.head.local is None else ("patches", "evidence")
 
@@ -111,7 +118,7 @@ class ComplianceGraph(nn.Module):
         return found
 
 
-class TokensGraph(nn.Module):
+class TokensGraph(Exported):
     """pixels uint8 (N, H, W, 3) -> tokens (N, P, D)."""
 
     inputs = ("pixels",)

@@ -320,7 +320,7 @@ class _Run:
                     f"{self.name}: the losses of step {step} are {sorted(found)}; they must be the same at every step "
                     f"(first {sorted(self.names)}) and hold 'total'.",
                 )
-            found["total"].backward()  # type: ignore[no-untyped-call]
+            found["total"].backward()  # type: ignore[no-untyped-call]  # torch has no types here
             values = torch.stack([found[key].detach().float() for key in self.names])
             sums = values if sums is None else sums + values
         assert sums is not None
@@ -408,7 +408,7 @@ class _Reading:
     def __init__(self, step: int, numbers: Tensor) -> None:
         self.step = step
         self._host = numbers.to("cpu", non_blocking=True)
-        self._arrived = torch.cuda.Event() if numbers.is_cuda else None  # type: ignore[no-untyped-call]
+        self._arrived = torch.cuda.Event() if numbers.is_cuda else None  # type: ignore[no-untyped-call]  # nor here
         if self._arrived is not None:
             self._arrived.record()
 

@@ -76,7 +76,7 @@ class Curve:
 def need_matplotlib() -> None:
     """Raises MissingExtra where plots cannot be drawn."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401, here only to see whether it can be
     except ImportError:
         raise MissingExtra("matplotlib", "evaluate", "Drawing plots") from None
 

@@ -45,7 +45,8 @@ def baseline_logits(model: Baseline) -> Logits:
             pooled = tokens[:, :, 0] if model.backbone is not None and model.backbone.class_token else tokens.mean(2)
         else:
             pooled = model.pooled(batch["pixels"], mask)
-        return model(pooled, mask)  # type: ignore[no-any-return]
+        logits: Tensor = model(pooled, mask)
+        return logits
 
     return forward
 

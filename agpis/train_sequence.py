@@ -168,7 +168,8 @@ def muisc_logits(model: SequenceModel) -> Logits:
         mask = batch["mask"]
         tokens = batch["tokens"].float() if "tokens" in batch else model.tokens(batch["pixels"], mask)
         nothing = torch.zeros_like(batch["targets"])
-        return model.muisc(tokens, mask, batch["ids"], batch["separator"], nothing)[0]  # type: ignore[no-any-return]
+        logits: Tensor = model.muisc(tokens, mask, batch["ids"], batch["separator"], nothing)[0]
+        return logits
 
     return forward
 

@@ -66,10 +66,10 @@ def fit_paths(learned: Tensor, known: Tensor, good: Tensor) -> Paths:
         odds = logits[:, 0] + free[2] - torch.logsumexp(logits[:, 1:], dim=1)
         found = F.binary_cross_entropy_with_logits(odds, target)
         found = found + PRIOR / len(target) * (free[0].square() + free[1].square() + 0.1 * free[2].square())
-        found.backward()  # type: ignore[no-untyped-call]
+        found.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         return found
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]  # nor here
     factors, shift = free.detach()[:2].exp(), float(free.detach()[2])
     return Paths(round(float(factors[0]), 4), round(float(factors[1]), 4), round(shift, 4))
 

@@ -24,7 +24,7 @@ from agpis.assemble import assemble, open_model
 from agpis.dataset import Pixels, sequence_data
 from agpis.inputs import stack
 from agpis.models.backbones import BackboneConfig, count_parameters
-from agpis.models.muisc import MuiscConfig
+from agpis.models.muisc import MuiscConfig, SequenceModel
 from agpis.processes import processes
 from agpis.rulebook import load_rulebook
 from agpis.samples import Labelled, labelled
@@ -95,8 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = train_muisc(samples, rulebook, training, options.out / "checkpoint")
     whole = time.monotonic() - begin
     model, checkpoint = open_model(options.out / "checkpoint", "muisc")
+    assert isinstance(model, SequenceModel)
+    assert model.backbone is not None
     config = MuiscConfig(**{**checkpoint.model, "cross_attention": tuple(checkpoint.model["cross_attention"])})
-    tower = count_parameters(model.backbone)  # type: ignore[arg-type]
+    tower = count_parameters(model.backbone)
     data = sequence_data(samples, rulebook, rulebook.k)
     text = 40
     per_sample = flops_a_sample(config, tower, text)
@@ -115,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{device}; {machine()}")
 
 
-def measured_rate(model: torch.nn.Module, config: MuiscConfig, batch: int, accumulate: int) -> float:
+def measured_rate(model: SequenceModel, config: MuiscConfig, batch: int, accumulate: int) -> float:
     """Samples/s of forward, backward and AdamW on random pixels that are on the device already.
 
     On a GPU the median of 3 steps; on a CPU one step of one micro-batch, which takes minutes less.
@@ -125,7 +127,7 @@ def measured_rate(model: torch.nn.Module, config: MuiscConfig, batch: int, accum
         batch, accumulate = batch // accumulate, 1
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    loss, part = muisc_loss(model), batch // accumulate  # type: ignore[arg-type]
+    loss, part = muisc_loss(model), batch // accumulate
     ids = torch.randint(0, config.vocabulary, (part, 40), device=device)
     targets = torch.zeros((part, 40), dtype=torch.bool, device=device)
     targets[:, 20:] = True
@@ -147,7 +149,7 @@ def measured_rate(model: torch.nn.Module, config: MuiscConfig, batch: int, accum
         for _ in range(accumulate):
             with torch.autocast(device.type, torch.bfloat16):
                 total = loss(feed)["total"]
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -188,7 +188,8 @@ def joined_tokens(bench: Benchmark, data: SequenceData, name: str, config: Backb
             rows.append(backbone.pooled(torch.from_numpy(run(one))).numpy()[:, None].astype(np.float16))
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.concatenate(rows))
-    return np.load(path)  # type: ignore[no-any-return]
+    joint: npt.NDArray[np.float16] = np.load(path)
+    return joint
 
 
 class Decoded(Pixels):

@@ -380,9 +380,12 @@ def test_memory_does_not_grow_with_the_pictures(photos: list[Image], tmp_path: P
     images = [Image(f.uri, data=Path(f.location).read_bytes()) for f in (photos[0], photos[1])] * 128
     batch_bytes = 8 * 128 * 128 * 3
     cached_tokens(images[:4], tokens_of, 128, tmp_path, "m", progress=False)  # imports
+
+    def small(pixels: np.ndarray) -> np.ndarray:
+        return pixels[:, ::32, ::32].reshape(len(pixels), 16, 3).astype(np.float32)
+
     tracemalloc.start()
     try:
-        small = lambda pixels: pixels[:, ::32, ::32].reshape(len(pixels), 16, 3).astype(np.float32)  # noqa: E731
         cached_tokens(images, small, 128, tmp_path, "m", batch=8, progress=False)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

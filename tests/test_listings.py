@@ -63,9 +63,10 @@ def catalogue(shop: Path) -> Path:
 def run(source: Path | str, out: Path, count: int = 10, **options: Any) -> list[Verdict]:
     path = simulate(str(source), out, count=count, **{"rulebook": "default", "shares": SHARES, **options})
     assert path == out / "samples.jsonl"
-    verdicts = list(read_verdicts(path))
-    assert all(isinstance(verdict, Verdict) for verdict in verdicts)
-    return verdicts  # type: ignore[return-value]
+    found = list(read_verdicts(path))
+    verdicts = [verdict for verdict in found if isinstance(verdict, Verdict)]
+    assert verdicts == found
+    return verdicts
 
 
 def whole(folder: Path) -> dict[str, bytes]:

@@ -154,7 +154,10 @@ def test_weight_decay_is_on_matrices_only() -> None:
     nn.init.ones_(model.weight)
     nn.init.ones_(model.bias)
     optim = Optim(steps=1, batch=1, lr=0.5, warmup=0.0, weight_decay=0.1, bf16=False)
-    zero = lambda part: {"total": 0.0 * (model.weight.sum() + model.bias.sum())}  # noqa: E731
+
+    def zero(part: Part) -> dict[str, Tensor]:
+        return {"total": 0.0 * (model.weight.sum() + model.bias.sum())}
+
     fit(model, zero, 1, optim, seed=0, name="x", progress=False)
     torch.testing.assert_close(model.weight.detach(), torch.full((2, 2), 0.95))
     torch.testing.assert_close(model.bias.detach(), torch.ones(2))

@@ -112,8 +112,10 @@ def test_a_frozen_backbone_stays_as_it_was(
 def test_a_trained_backbone_moves(verdicts: Path, networks: dict[str, BackboneConfig], tmp_path: Path) -> None:
     run(verdicts, replace(WHOLE, backbone=networks["resnet"], optim=FEW), tmp_path)
     model, _ = open_model(tmp_path, "baseline")
+    assert isinstance(model, Baseline)
+    assert model.backbone is not None
     start = new_backbone(networks["resnet"]).state_dict()
-    moved = {key for key, value in model.backbone.state_dict().items() if not torch.equal(value, start[key])}  # type: ignore[union-attr]
+    moved = {key for key, value in model.backbone.state_dict().items() if not torch.equal(value, start[key])}
     assert any("running_mean" in key for key in moved)
     assert any(key.endswith("convolution.weight") for key in moved)
 

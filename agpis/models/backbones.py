@@ -149,7 +149,8 @@ class HubBackbone(Backbone):
         _, self.tokens, self.width = _flat(state).shape
         names = {key.rsplit(".", 1)[-1] for key, _ in model.named_parameters()}
         self.class_token = bool(names & {"cls_token", "class_embedding"})
-        kept = json.loads(model.config.to_json_string(use_diff=False))  # type: ignore[union-attr, operator]
+        described: Any = model.config
+        kept = json.loads(described.to_json_string(use_diff=False))
         for key in ("id2label", "label2id", "dtype", "torch_dtype", "architectures", "_name_or_path"):
             kept.pop(key, None)  # a classifier's, or of the file that it came from
         architecture = {

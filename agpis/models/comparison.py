@@ -154,4 +154,5 @@ class Shortcut(nn.Module):
             rest = low[:, 1:].amax(1) if k > 1 else low[:, 0]
             found = [low.amax(1), known[:, 0], rest, *found]
         facts = self.norm(torch.cat(found, dim=-1))
-        return self.direct(facts) + self.project(F.gelu(self.expand(facts)))  # type: ignore[no-any-return]
+        logits: Tensor = self.direct(facts) + self.project(F.gelu(self.expand(facts)))
+        return logits

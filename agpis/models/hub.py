@@ -9,7 +9,7 @@ import inspect
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,8 @@ def load_strict(name: str, config: Any, *, called: str = "") -> nn.Module:
             "bad_checkpoint", f"{called or name} cannot be loaded: {first_line(error)} Copy it again."
         ) from error
 
-    def strange(keys: object) -> list[str]:
-        return sorted(key for key in keys if not UNUSED_PARTS & set(key.split(".")[:2]))  # type: ignore[attr-defined]
+    def strange(keys: Iterable[str]) -> list[str]:
+        return sorted(key for key in keys if not UNUSED_PARTS & set(key.split(".")[:2]))
 
     missing, unexpected = strange(info["missing_keys"]), strange(info["unexpected_keys"])
     shapes = sorted(str(row[0]) for row in info["mismatched_keys"])
@@ -146,7 +146,8 @@ def load_strict(name: str, config: Any, *, called: str = "") -> nn.Module:
             f"{called or name} does not fit {kind.__name__}: missing {missing}, unexpected {unexpected}, "
             f"other shape {shapes}. Only {', '.join(sorted(UNUSED_PARTS))} may be missing or left over.",
         )
-    return model.float()  # type: ignore[no-any-return]
+    whole: nn.Module = model.float()
+    return whole
 
 
 def made_config(name: str, row: dict[str, Any]) -> Any:
@@ -222,7 +223,8 @@ def new_model(config: Any) -> nn.Module:
     """A network of `config` with new weights."""
     kind = _class(config)
     with quiet():
-        return kind(config, **_without_pooler(kind))  # type: ignore[no-any-return]
+        model: nn.Module = kind(config, **_without_pooler(kind))
+    return model
 
 
 def resized(name: str, model: nn.Module, size: int) -> nn.Module:
@@ -304,8 +306,8 @@ def own_size(row: dict[str, Any], config: Any) -> int:
             found = found.get("height", found.get("shortest_edge"))
         if isinstance(found, int) and found > 0:
             return found
-    found = getattr(config, "image_size", 224)
-    return int(found if isinstance(found, int) else found[0])  # type: ignore[index]
+    side: Any = getattr(config, "image_size", 224)
+    return int(side if isinstance(side, int) else side[0])
 
 
 def first_line(error: object) -> str:

@@ -159,7 +159,8 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(
             self.split(self.query(x)), keys, values, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
         )
-        return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        attended: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return attended
 
 
 class EncoderBlock(nn.Module):
@@ -175,7 +176,8 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = self.norm1(x + self.drop(self.attention(x, x, mask)))
-        return self.norm2(x + self.drop(self.project(F.gelu(self.expand(x)))))  # type: ignore[no-any-return]
+        x = self.norm2(x + self.drop(self.project(F.gelu(self.expand(x)))))
+        return x
 
 
 class DecoderBlock(nn.Module):
@@ -204,11 +206,14 @@ class DecoderBlock(nn.Module):
         if self.cross is not None and self.norm_cross is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), memory, memory_mask))
         y = F.gelu(self.expand(self.norm2(x)), approximate="tanh")
-        return x + self.drop(self.project(y))  # type: ignore[no-any-return]
+        x = x + self.drop(self.project(y))
+        return x
 
 
 class Muisc(nn.Module):
     """Tokens of K images and a text in, class logits and next-token logits out."""
+
+    pooling: Tensor
 
     def __init__(self, config: MuiscConfig) -> None:
         super().__init__()
@@ -278,9 +283,8 @@ class Muisc(nn.Module):
         if self.compare is not None:
             match, facts, _ = self.compare(tokens, mask)
         if config.pool is not None:
-            pooling: Tensor = self.pooling  # type: ignore[assignment]
-            grid = pooling @ grid  # (S, K, pool * pool, ...)
-            match = pooling @ match if match is not None else None
+            grid = self.pooling @ grid  # (S, K, pool * pool, ...)
+            match = self.pooling @ match if match is not None else None
         x = self.project(grid)
         if match is not None:
             x = x + match
@@ -307,14 +311,16 @@ class Muisc(nn.Module):
         """Class logits (S, C) straight from comparison and stage 1; zeros where the model has no such path."""
         if self.compare is None or self.shortcut is None:
             return tokens.new_zeros((tokens.shape[0], self.config.classes))
-        return self.shortcut(tokens, mask, self.compare.facts(tokens, mask)[1])  # type: ignore[no-any-return]
+        logits: Tensor = self.shortcut(tokens, mask, self.compare.facts(tokens, mask)[1])
+        return logits
 
     # decoder
 
     def embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
         """Token ids (B, T) at the positions from `start` on."""
         places = torch.arange(ids.shape[1], device=ids.device) + start
-        return self.drop(self.words(ids) + self.text_positions(places))  # type: ignore[no-any-return]
+        embedded: Tensor = self.drop(self.words(ids) + self.text_positions(places))
+        return embedded
 
     def decode(self, ids: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
         """Hidden states (B, T, width) of texts (B, T); padding on the right only, which no earlier token can see."""
@@ -324,12 +330,14 @@ class Muisc(nn.Module):
             assert isinstance(block, DecoderBlock)
             x, _ = block.read(x, None, mask)
             x = block.look(x, memory, memory_mask)
-        return self.final_norm(x)  # type: ignore[no-any-return]
+        hidden: Tensor = self.final_norm(x)
+        return hidden
 
     def lm_logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits."""
         if self.lm_head is not None:
-            return self.lm_head(hidden)  # type: ignore[no-any-return]
+            logits: Tensor = self.lm_head(hidden)
+            return logits
         return hidden @ self.words.weight.T
 
     def forward(
