@@ -26,20 +26,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agpis.assemble import assemble, open_model
 from agpis.batches import thinned
-from agpis.bundle import Bundle, Qualified, Threshold
+from agpis.bundle import Bundle, Qualified, Threshold, open_bundle
 from agpis.bundle_manifest import UNSET, Kinship, Limit
 from agpis.checkpoint import Checkpoint, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
+from agpis.listings import possible
 from agpis.loop import Optim, Part, fit
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, collate, losses
 from agpis.models.single import VIEWS, ImageConfig
 from agpis.rulebook import Rulebook, load_rulebook
-from agpis.simulate import Catalogued, Stock, Style, held_out, load
+from agpis.simulate import SHARES, Catalogued, Stock, Style, held_out, load
 from agpis.train_image import ImageTraining, new_image_model, tokens_through_graph, train_image
+from agpis.two_paths import Paths, fit_paths, weigh
 
 # The sequence model --------------------------------------------------------------------------------------------------
 
@@ -153,6 +156,7 @@ def train_starter(
     hold_out: float = 0.0,
     bundle_id: str = "starter",
     checkpoints: Path | None = None,
+    paths: Paths | None = None,
     progress: bool = True,
 ) -> Bundle:
     """Runs the recipe and exports the bundle to `out`.
@@ -161,6 +165,7 @@ def train_starter(
         products: approved products; see `agpis.simulate.load`.
         hold_out: share of styles that were left out of `products`, for the record.
         checkpoints: folder for the two models' checkpoints; that of the sequence model is one of `agpis train muisc`.
+        paths: how the sequence model's paths weigh, as `weigh_starter` found it for the same recipe.
 
     Raises:
         TrainingError: too few products, or an export that differs from torch.
@@ -229,6 +234,8 @@ def train_starter(
         )
     )
     log["muisc"] = train_muisc(muisc, lessons, text, training.muisc, seed=training.seed, progress=progress)
+    if paths is not None:
+        weigh(muisc, paths)
     say(f"sequence model after {time.monotonic() - begin:.0f} s")
     contents = Contents(
         id=bundle_id,
@@ -245,6 +252,7 @@ def train_starter(
             "hold_out": hold_out,
             "config": asdict(training),
             "products": len(products),
+            "paths": asdict(paths or Paths()),
             "last_losses": {name: rows[-1] for name, rows in log.items()},
             "torch": torch.__version__,
         },
@@ -256,6 +264,56 @@ def train_starter(
         write_checkpoint(checkpoints / "muisc", muisc_checkpoint(bundle, muisc, contents), SequenceModel(muisc, None))
     say(f"{out} after {time.monotonic() - begin:.0f} s")
     return bundle
+
+
+def weigh_starter(
+    folder: Path, checkpoint: Path, products: Sequence[Catalogued], *, seed: int = 0, count: int = 800
+) -> Paths:
+    """Weighs the paths of a starter's sequence model on products that the starter was not trained on.
+
+    Writes the factors into checkpoint and bundle. Sequences are drawn in the paper's shares, in the training style.
+
+    Args:
+        folder: the bundle.
+        checkpoint: folder of its sequence model.
+        products: of sources, or of styles, that were left out.
+        count: sequences.
+
+    Raises:
+        TrainingError: the checkpoint is not the bundle's, or was weighed already.
+    """
+    bundle = open_bundle(folder)
+    module, found = open_model(checkpoint, "muisc")
+    assert isinstance(module, SequenceModel)
+    if found.metrics.get("paths"):
+        raise TrainingError("bad_config", f"{checkpoint} is weighed already: {found.metrics['paths']}.")
+    size, stock = bundle.size.width, Stock(list(products))
+    lessons = sequence_lessons(
+        stock,
+        possible(bundle.rulebook, stock),
+        np.random.default_rng(seed),
+        Style.train(),
+        lambda pixels: bundle.image(pixels).tokens,
+        count=count,
+        shares=SHARES,
+        size=size,
+        k_range=(2, bundle.k),
+    )
+    muisc, texts = module.muisc, bundle.text
+    learned, known = [], []
+    with torch.inference_mode():
+        for row in range(count):
+            tokens = torch.from_numpy(lessons.tokens[row : row + 1]).float()
+            mask = torch.from_numpy(lessons.mask[row : row + 1])
+            title = texts.title(lessons.titles[row], lessons.categories[row])
+            ids, separator = torch.tensor([title]), torch.tensor([len(title) - 1])
+            known.append(muisc.known(tokens, mask))
+            learned.append(muisc(tokens, mask, ids, separator)[0] - known[-1])
+    paths = fit_paths(torch.cat(learned), torch.cat(known), torch.from_numpy(lessons.labels == 0))
+    weigh(muisc, paths)
+    write_checkpoint(checkpoint, replace(found, metrics={**found.metrics, "paths": asdict(paths)}), module)
+    assemble(folder, bundle_id=bundle.name, muisc=checkpoint, base=folder)
+    return paths
 
 
 def muisc_checkpoint(bundle: Bundle, muisc: Muisc, contents: Contents) -> Checkpoint:
@@ -305,9 +363,10 @@ def catalogues(data: Path, leave_out: Iterable[str] = ()) -> tuple[Path, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m agpis.recipe starter` trains; `... figures` puts thresholds and figures into a finished bundle."""
+    """`python -m agpis.recipe starter` trains; `... paths` weighs the sequence model's paths on sources left out of it;
+    `... figures` puts thresholds and figures into a finished bundle."""
     parser = argparse.ArgumentParser(prog="agpis.recipe", description=__doc__)
-    parser.add_argument("what", choices=["starter", "figures"])
+    parser.add_argument("what", choices=["starter", "paths", "figures"])
     parser.add_argument("--out", type=Path, required=True, help="bundle folder")
     parser.add_argument("--data", type=Path, help="folder of catalogues")
     parser.add_argument("--leave-out", default="", help="sources not to train on, comma-separated")
@@ -316,6 +375,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="factor on samples and steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--id", default="starter")
+    parser.add_argument("--sources", default="", help="paths: sources to weigh on, left out of the bundle")
+    parser.add_argument("--paths", default="", help="starter: JSON that `paths` printed for the same recipe")
     parser.add_argument("--figures", type=Path, help="JSON of bench.starter and bench.kinship")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to put into the bundle")
     options = parser.parse_args(arguments)
@@ -337,8 +398,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         return
     if options.data is None:
-        parser.error("starter needs --data")
+        parser.error(f"{options.what} needs --data")
     torch.set_num_threads(options.threads)
+    checkpoints = options.out.parent / f"{options.out.name}-checkpoints"
+    if options.what == "paths":
+        names = [name for name in options.sources.split(",") if name]
+        seen = set(names) & set(open_bundle(options.out).manifest.trained_on)
+        if not names or seen:
+            parser.error(f"paths needs --sources that {options.out} was not trained on; found {names}, seen {seen}")
+        products = load([options.data / name / "catalog.jsonl" for name in names])
+        found = weigh_starter(options.out, checkpoints / "muisc", products, seed=options.seed)
+        print(json.dumps(asdict(found)))
+        return
     paths = catalogues(options.data, [name for name in options.leave_out.split(",") if name])
     train_starter(
         [product for product in load(paths) if not held_out(product, options.hold_out)],
@@ -351,7 +422,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sources=[path.parent.name for path in paths],
         hold_out=options.hold_out,
         bundle_id=options.id,
-        checkpoints=options.out.parent / f"{options.out.name}-checkpoints",
+        checkpoints=checkpoints,
+        paths=Paths(**json.loads(options.paths)) if options.paths else None,
     )
 
 
