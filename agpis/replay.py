@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from agpis.bundle_manifest import Weighing
 from agpis.data import Image, Product, Verdict
-from agpis.metrics import auc
 from agpis.pipeline import Pipeline, Settings
 from agpis.weighing import Floats, fit
 
@@ -34,17 +33,15 @@ class Replayed:
     accepted: npt.NDArray[np.bool_]
     """(n,)."""
     skus: tuple[str, ...]
-    weights: Floats
-    """(n,) 1 over the number of sequences of the same upload."""
+    uploads: npt.NDArray[np.int64]
+    """(n,) number of the upload, rising: one title and set of candidates; several of its sequences may be reviewed."""
     left_out: int
     """Verdicts on sequences that this stage 1 would not submit: an image is removed, or nothing is generated."""
 
-    def fit(self, *, prior: float | None = None, data: str = "") -> tuple[Weighing, dict[str, float]]:
-        """See `agpis.weighing.fit`; with it AUC of p_qualified among these sequences, of the sequence model alone, of
-        the plain score, and of a weighing that has not seen the product. Raises ValueError as that does."""
-        found, outside = fit(self.features, self.accepted, self.skus, weights=self.weights, prior=prior, data=data)
-        scores = {"sequence model": self.features[:, 0], "plain": self.plain, "weighing, cross-validated": outside}
-        return found, {name: auc(score, self.accepted) for name, score in scores.items()}
+    def fit(self, *, prior: float | None = None, data: str = "") -> tuple[Weighing, Floats]:
+        """`agpis.weighing.fit`: an upload counts once, however many of its sequences were reviewed."""
+        weights = 1.0 / np.bincount(self.uploads)[self.uploads]
+        return fit(self.features, self.accepted, self.skus, weights=weights, prior=prior, data=data)
 
 
 def replay(
@@ -62,7 +59,7 @@ def replay(
     uploads: dict[Upload, list[Verdict]] = {}
     for verdict in verdicts:
         uploads.setdefault(_upload(verdict), []).append(verdict)
-    rows, plain, accepted, skus, weights = [], [], list[bool](), list[str](), list[float]()
+    rows, plain, accepted, skus, numbers = [], [], list[bool](), list[str](), list[int]()
     total = 0
     for k in sorted({upload[-1] for upload in uploads}):
         part = [upload for upload in uploads if upload[-1] == k]
@@ -81,13 +78,13 @@ def replay(
                 plain.append(found.plain)
                 accepted += [verdict.accepted for verdict in there]
                 skus += [upload[0]] * len(there)
-                weights += [1.0 / len(there)] * len(there)
+                numbers += [len(rows) - 1] * len(there)
     return Replayed(
         features=np.concatenate([np.zeros((0, 6)), *rows]),
         plain=np.concatenate([np.zeros(0), *plain]),
         accepted=np.array(accepted, bool),
         skus=tuple(skus),
-        weights=np.array(weights, np.float64),
+        uploads=np.array(numbers, np.int64),
         left_out=total - len(accepted),
     )
 

@@ -28,13 +28,17 @@ from pathlib import Path
 
 import numpy as np
 
+from agpis.bundle_manifest import Weighing, read_manifest, write_manifest
 from agpis.data import Decision, Verdict
+from agpis.metrics import auc
 from agpis.pipeline import Pipeline, Settings
+from agpis.replay import replay
 from agpis.rulebook import Rulebook
 from agpis.samples import Split
 from agpis.simulate import Catalogued, Stock, Style, held_out
 from agpis.simulate.phrases import feedback
 from agpis.simulate.stock import WHOLE
+from agpis.verdicts import read_verdicts
 from bench.machine import machine
 from bench.uploads import RATES, Case, Rates, Shop, review, upload, verdict
 
@@ -225,6 +229,34 @@ def show(counts: dict[str, Counter[str]], statuses: Counter[str]) -> None:
         print(f"{name:10s} {found['all']:6d} sequences  " + ", ".join(shares))
 
 
+def weigh(bundle: Path, verdicts: Path, split: str, prior: float | None) -> Weighing:
+    """Fits the weights of p_qualified's evidence on one split of the verdicts, prints what they do and writes them into
+    the bundle's manifest."""
+    read = [v for v in read_verdicts(verdicts) if isinstance(v, Verdict) and v.split == split]
+    begin = time.monotonic()
+    found = replay(bundle, read, settings=Settings(threshold=0.0, strangers="weigh"))
+    print(f"{len(found.accepted)} sequences, {found.left_out} left out, {time.monotonic() - begin:.0f} s")
+    weighing, outside = found.fit(prior=prior, data=f"{split} split of {verdicts.name}")
+    print(weighing)
+    log_odds, kin, apart = found.features[:, :3].T
+    _, first = np.unique(found.uploads, return_index=True)
+    print(f"{'first of each upload':26s} rejected {1.0 - found.accepted[first].mean():.1%}")
+    for name, score in (
+        ("sequence model", log_odds),
+        ("p_qualified, multiplied", np.exp(kin + apart) / (1.0 + np.exp(-log_odds))),
+        ("the same with caution", found.plain),
+        ("weighing, cross-validated", outside),
+    ):
+        best = [start + int(score[found.uploads == found.uploads[start]].argmax()) for start in first]
+        print(
+            f"{name:26s} AUC {auc(score, found.accepted):.3f}, of the first ones "
+            f"{auc(score[first], found.accepted[first]):.3f}; best of each upload rejected "
+            f"{1.0 - found.accepted[best].mean():.1%}"
+        )
+    write_manifest(bundle, read_manifest(bundle).model_copy(update={"weighing": weighing}))
+    return weighing
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -237,7 +269,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one.add_argument("--validation", type=float, default=0.25, help="share of the styles")
     one.add_argument("--faultless", action="store_true", help="a reviewer without errors")
     one.add_argument("--out", type=Path, required=True)
+    two = commands.add_parser("weigh", help="weights of p_qualified's evidence, into the bundle")
+    two.add_argument("--bundle", type=Path, required=True)
+    two.add_argument("--verdicts", type=Path, required=True)
+    two.add_argument("--split", default="validation", help="which the sequence model was not trained on")
+    two.add_argument("--prior", type=float, default=None, help="share accepted where it will be used")
     options = parser.parse_args(arguments)
+    if options.command == "weigh":
+        weigh(options.bundle, options.verdicts, options.split, options.prior)
+        return
     bundle, _ = Pipeline(options.bundle).open()
     foreign = sorted(set(options.source) - set(bundle.manifest.trained_on))
     if foreign:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agpis.data import Candidate, Decision, Verdict
+from agpis.bundle_manifest import Threshold, read_manifest, write_manifest
+from agpis.data import Candidate, Decision, Image, Outcome, Product, Verdict
 from agpis.images import decode
+from agpis.pipeline import Pipeline
 from agpis.rulebook import load_rulebook
 from agpis.simulate import Catalogued, Style, held_out
 from agpis.verdicts import read_verdicts
 from bench import reviews
 from bench.reviews import HARDER, WAYS, blame, drawn, shop_of, split_of, verdicts_of
 from bench.uploads import RATES, Shop, upload
+from tests.conftest import draw_photo, save_photo
 from tests.test_online import CASE
 from tests.test_online import shops as shops
 
@@ -43,10 +48,17 @@ def test_every_reason_becomes_a_rule_and_an_image(
 
 
 def test_the_sequences_are_other_random_choices_behind_the_same_primary() -> None:
-    outcomes = {"a": "spare", "b": "primary", "c": "selected", "d": "removed", "e": "selected", "f": "spare"}
+    outcomes: dict[str, Outcome] = {
+        "a": "spare",
+        "b": "primary",
+        "c": "selected",
+        "d": "removed",
+        "e": "selected",
+        "f": "spare",
+    }
     decision = Decision(
         "1", "generated", sequence=("b", "e", "c"),
-        candidates=tuple(Candidate(uri, outcome=outcome) for uri, outcome in outcomes.items()),  # type: ignore[arg-type]
+        candidates=tuple(Candidate(uri, outcome=outcome) for uri, outcome in outcomes.items()),
     )  # fmt: skip
     found = drawn(decision, 3, 6, np.random.default_rng(0))
     assert found[0] == ("b", "e", "c")
@@ -118,3 +130,35 @@ def test_from_catalogue_to_a_bundle_with_another_stage_2(
     again = tmp_path / "again"
     reviews.main([*command[:-1], str(again), *options])
     assert (again / "verdicts.jsonl").read_text("utf-8") == path.read_text("utf-8")
+
+
+def test_the_weights_go_into_the_bundle(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    manifest = read_manifest(bundle)
+    limits = {"primary": 0.0, "noncompliant": 1.0, "duplicate": 1.0, "qualified": 0.3}
+    opened = {name: Threshold(value=value, data="open") for name, value in limits.items()}
+    write_manifest(bundle, manifest.model_copy(update={"thresholds": opened}))
+    lines = []
+    for seed in range(6):
+        uris = [f"{seed}-{view}.jpg" for view in range(4)]
+        for view, uri in enumerate(uris):
+            save_photo(tmp_path / uri, draw_photo(seed, view))
+        for sequence, accepted in ((uris[:3], True), (uris[1:], False)):
+            row = {"sku": f"P{seed}", "title": "T", "sequence": sequence, "candidates": uris, "accepted": accepted}
+            lines.append(json.dumps(row | {"split": "validation"}))
+    (tmp_path / "verdicts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    command = ["weigh", "--bundle", str(bundle), "--verdicts", str(tmp_path / "verdicts.jsonl")]
+    with pytest.raises(ValueError, match="found 0 of 0 accepted, 0 products"):
+        reviews.main([*command, "--split", "train"])
+    assert read_manifest(bundle).weighing is None
+    reviews.main([*command, "--prior", "0.8"])
+    said = capsys.readouterr().out
+    assert "12 sequences, 0 left out" in said
+    assert "first of each upload       rejected 0.0%" in said
+    entry = read_manifest(bundle).weighing
+    assert entry is not None
+    assert entry.data.startswith("12 sequences of 6 products, ridge ")
+    assert entry.data.endswith("validation split of verdicts.jsonl, moved to 0.8 accepted")
+    (decision,) = Pipeline(bundle)([Product("P0", "T", images=tuple(Image(u, base=str(tmp_path)) for u in uris))])
+    assert decision.p_qualified is not None

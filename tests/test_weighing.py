@@ -165,7 +165,7 @@ def test_reviewed_sequences_are_weighed_by_what_stage_1_knew(weighing_bundle: Pa
     assert found.features.shape == (6, 6)
     assert found.skus == ("P0", "P0", "P1", "P1", "P2", "P2")
     np.testing.assert_array_equal(found.accepted, [True, False] * 3)
-    np.testing.assert_array_equal(found.weights, [0.5] * 6)
+    np.testing.assert_array_equal(found.uploads, [0, 0, 1, 1, 2, 2])
     (case,) = Pipeline(weighing_bundle, replace(OPEN, images=3)).cases(
         [Product("P1", "T", images=tuple(Image(f"1-{view}.jpg", base=str(tmp_path)) for view in range(4)))]
     )
