@@ -224,9 +224,10 @@ def test_pairs_alone_teach_the_shortcut_which_sequences_hold_a_copy() -> None:
     tokens[labels == 1, 2] = tokens[labels == 1, 0] + 0.1 * torch.randn(48, P, D, generator=draw)
     mask = torch.ones(96, K)
     torch.manual_seed(0)
-    model = nn.ModuleDict({"compare": Compare(K, 16, None), "shortcut": Shortcut(K, 2, None)})
+    compare = Compare(K, 16, None)
+    model = nn.ModuleDict({"compare": compare, "shortcut": Shortcut(K, 2, None)})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    facts = model["compare"].facts(tokens, mask)[1]  # type: ignore[operator]
+    facts = compare.facts(tokens, mask)[1]
     for _ in range(60):
         loss = nn.functional.cross_entropy(model["shortcut"](tokens[:64], mask[:64], facts[:64]), labels[:64])
         optimizer.zero_grad()

@@ -168,7 +168,9 @@ def test_a_bar_is_learned_on_a_frozen_backbone(verdicts: Path, vit: str, tmp_pat
     assert auc(probabilities[:, 0], good) > 0.9
     assert report.figures["auc"] > 0.9
     module, _ = open_model(tmp_path / "frozen", "muisc")
-    assert fingerprint(module.backbone) == fingerprint(new_backbone(BackboneConfig(vit)))  # type: ignore[arg-type]
+    assert isinstance(module, SequenceModel)
+    assert module.backbone is not None
+    assert fingerprint(module.backbone) == fingerprint(new_backbone(BackboneConfig(vit)))
 
 
 def test_a_bar_is_learned_with_the_backbone(verdicts: Path, tmp_path: Path) -> None:
@@ -285,7 +287,8 @@ def test_a_pool_that_does_not_fit_is_left_out_and_said(verdicts: Path, tiny_bund
     )
     assert report.notes[0] in str(report)
     module, checkpoint = open_model(tmp_path, "muisc")
-    assert module.muisc.config.pool is None  # type: ignore[union-attr]
+    assert isinstance(module, SequenceModel)
+    assert module.muisc.config.pool is None
     assert checkpoint.training["notes"] == list(report.notes)
 
 

@@ -22,6 +22,9 @@ class ColourSignature(nn.Module):
     Light is left out: shading and shadows change it from view to view.
     """
 
+    to_xyz: Tensor
+    centres: Tensor
+
     def __init__(self, bins: int = 6) -> None:
         super().__init__()
         self.bins = bins
@@ -65,14 +68,12 @@ class ColourSignature(nn.Module):
     def chroma(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """a* and b* of CIELAB, (N, P) each."""
         linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        to_xyz: Tensor = self.to_xyz  # type: ignore[assignment]
-        xyz = torch.einsum("ij,njp->nip", to_xyz, linear.flatten(2))
+        xyz = torch.einsum("ij,njp->nip", self.to_xyz, linear.flatten(2))
         root = torch.where(xyz > 0.008856, xyz.clamp_min(1e-6) ** (1.0 / 3.0), 7.787 * xyz + 16.0 / 116.0)
         return 500.0 * (root[:, 0] - root[:, 1]), 200.0 * (root[:, 1] - root[:, 2])
 
     def soft(self, values: Tensor) -> Tensor:
         """Shares of each value in the two nearest bins, (N, bins, P)."""
-        centres: Tensor = self.centres  # type: ignore[assignment]
         step = 2.0 * REACH / (self.bins - 1)
-        near = 1.0 - (values.clamp(-REACH, REACH)[:, None] - centres[None, :, None]).abs() / step
+        near = 1.0 - (values.clamp(-REACH, REACH)[:, None] - self.centres[None, :, None]).abs() / step
         return near.clamp_min(0.0)

@@ -26,6 +26,10 @@ class Measures(nn.Module):
 
     width = 2 * TONES + 4 + 3 + 1 + 4 + 4 * STRAIGHTEST + DIRECTIONS + 36
 
+    levels: Tensor
+    sobel: Tensor
+    directions: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.colours = ColourSignature(6)
@@ -65,8 +69,7 @@ class Measures(nn.Module):
 
     def soft(self, values: Tensor) -> Tensor:
         """Shares of values (N, P) in the two nearest levels, (N, TONES, P)."""
-        levels: Tensor = self.levels  # type: ignore[assignment]
-        near = 1.0 - (values[:, None] - levels[None, :, None]).abs() * (TONES - 1)
+        near = 1.0 - (values[:, None] - self.levels[None, :, None]).abs() * (TONES - 1)
         return near.clamp_min(0.0)
 
     def straight(self, values: Tensor, jump: float) -> Tensor:
@@ -80,9 +83,7 @@ class Measures(nn.Module):
 
     def turned(self, grey: Tensor) -> Tensor:
         """Shares of the directions of the gradient, weighted by its strength; (N, 1, h, w) -> (N, DIRECTIONS)."""
-        sobel: Tensor = self.sobel  # type: ignore[assignment]
-        directions: Tensor = self.directions  # type: ignore[assignment]
-        gradient = F.conv2d(grey, sobel).flatten(2)  # (N, 2, P)
+        gradient = F.conv2d(grey, self.sobel).flatten(2)  # (N, 2, P)
         strength = torch.sqrt(gradient.square().sum(1) + 1e-8)
         # cos(2 (angle - direction)) of the doubled angle, without atan2: (x^2 - y^2, 2 x y) / strength^2
         twice = (
@@ -91,7 +92,7 @@ class Measures(nn.Module):
             )
             / strength.square().clamp_min(1e-6)[:, None]
         )
-        axes = torch.stack([torch.cos(2.0 * directions), torch.sin(2.0 * directions)])  # (2, DIRECTIONS)
+        axes = torch.stack([torch.cos(2.0 * self.directions), torch.sin(2.0 * self.directions)])  # (2, DIRECTIONS)
         close = torch.einsum("nap,ad->ndp", twice, axes)
         near = (
             torch.exp((close - 1.0) * 24.0)
