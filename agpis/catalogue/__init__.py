@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from agpis.catalogue import amazon, files, folder, google_merchant, jsonl, magento, parquet, shopify, woocommerce
 from agpis.catalogue.csv_text import DELIMITERS, IsHeader, Table
-from agpis.catalogue.parts import CODES
+from agpis.catalogue.parts import CODES, Decisions, Part, read_parts, write_parts
 from agpis.data import Decision, Product
 from agpis.errors import CatalogueError
 
@@ -50,17 +50,33 @@ class Format:
     """For separated text: whether column names are this format's."""
 
 
+def _of_parts(
+    parts: Callable[[str, str | None], Iterator[Part]], says: str, is_header: IsHeader | None = None
+) -> Format:
+    """A format whose file is a row of parts, of which the products' image cells alone are rewritten."""
+
+    def read(source: str, base: str | None) -> Iterator[Product]:
+        return read_parts(parts(source, base))
+
+    def write(
+        source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
+    ) -> None:
+        write_parts(parts(source, None), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
+
+    return Format(read, write, says, is_header)
+
+
 FORMATS: dict[str, Format] = {
     "folder": Format(folder.read, folder.write, "a folder with a sub-folder a product"),
-    "jsonl": Format(jsonl.read, jsonl.write, "JSON Lines with `sku` and `images`"),
+    "jsonl": _of_parts(jsonl.parts, "JSON Lines with `sku` and `images`"),
     "parquet": Format(parquet.read, parquet.write, "Parquet with `sku` and `images`"),
-    "shopify": Format(shopify.read, shopify.write, "CSV with `Handle` and `Image Src`", shopify.is_header),
-    "amazon": Format(amazon.read, amazon.write, "flat file with `item_sku`, or listings JSON", amazon.is_header),
-    "google_merchant": Format(
-        google_merchant.read, google_merchant.write, "text or XML with `id` and `image_link`", google_merchant.is_header
+    "shopify": _of_parts(shopify.parts, "CSV with `Handle` and `Image Src`", shopify.is_header),
+    "amazon": _of_parts(amazon.parts, "flat file with `item_sku`, or listings JSON", amazon.is_header),
+    "google_merchant": _of_parts(
+        google_merchant.parts, "text or XML with `id` and `image_link`", google_merchant.is_header
     ),
-    "magento": Format(magento.read, magento.write, "CSV with `sku` and `base_image`", magento.is_header),
-    "woocommerce": Format(woocommerce.read, woocommerce.write, "CSV with `SKU` and `Images`", woocommerce.is_header),
+    "magento": _of_parts(magento.parts, "CSV with `sku` and `base_image`", magento.is_header),
+    "woocommerce": _of_parts(woocommerce.parts, "CSV with `SKU` and `Images`", woocommerce.is_header),
 }
 """Every format by its name."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial as bound
 from typing import Any
@@ -21,17 +21,14 @@ from agpis.catalogue.json_text import ArrayStream, Member, member, members
 from agpis.catalogue.jsonl import LINE_LIMIT, as_object
 from agpis.catalogue.parts import (
     Arrangement,
-    Decisions,
     Part,
     RowProduct,
     broken,
     distinct,
-    read_parts,
     row_parts,
     unique,
-    write_parts,
 )
-from agpis.data import Decision, Image, Product
+from agpis.data import Image, Product
 from agpis.errors import CatalogueError
 
 SKU = ("item_sku", "contribution_sku", "sku", "seller_sku", "seller-sku")
@@ -58,20 +55,8 @@ def is_listing(value: Any) -> bool:
     )
 
 
-def read(source: str, base: str | None = None) -> Iterator[Product]:
-    """The products; sku is `item_sku` or `sku`. Raises CatalogueError."""
-    return read_parts(parts(source, base))
-
-
-def write(
-    source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
-) -> None:
-    """Writes the file with new image columns or locators. Raises CatalogueError, OutputError."""
-    write_parts(parts(source), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
-
-
 def parts(source: str, base: str | None = None) -> Iterator[Part]:
-    """The file, one part a product."""
+    """The file, one part a product; sku is `item_sku` or `sku`. Raises CatalogueError."""
     folder = files.folder_of(source) if base is None else base
     start = files.head(source, 1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start.startswith(b"{"):

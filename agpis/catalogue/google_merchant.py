@@ -8,7 +8,7 @@ another matter and stays as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial as bound
 
@@ -16,18 +16,15 @@ from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
 from agpis.catalogue.parts import (
     Arrangement,
-    Decisions,
     Part,
     RowProduct,
     broken,
     distinct,
-    read_parts,
     row_parts,
     unique,
-    write_parts,
 )
 from agpis.catalogue.xml_text import Field, Item, Items, XmlError, tag_end
-from agpis.data import Decision, Image, Product
+from agpis.data import Image, Product
 from agpis.errors import CatalogueError
 
 MAIN = "image_link"
@@ -49,20 +46,8 @@ def is_xml(head: bytes) -> bool:
     return text.lstrip().startswith(b"<")
 
 
-def read(source: str, base: str | None = None) -> Iterator[Product]:
-    """The products; sku is `id`. Raises CatalogueError."""
-    return read_parts(parts(source, base))
-
-
-def write(
-    source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
-) -> None:
-    """Writes the feed with new image links. Raises CatalogueError, OutputError."""
-    write_parts(parts(source), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
-
-
 def parts(source: str, base: str | None = None) -> Iterator[Part]:
-    """The feed, one part a product."""
+    """The feed, one part a product; sku is `id`. Raises CatalogueError."""
     folder = files.folder_of(source) if base is None else base
     return unique(_items(source, folder) if is_xml(files.head(source, 256)) else _rows(source, folder))
 

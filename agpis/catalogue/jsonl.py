@@ -7,14 +7,14 @@ to the folder of the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial as bound
 from typing import Any
 
 from agpis.catalogue import files
 from agpis.catalogue.json_text import member, reordered
-from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, distinct, read_parts, unique, write_parts
-from agpis.data import Decision, Image, Product
+from agpis.catalogue.parts import Arrangement, Part, broken, distinct, unique
+from agpis.data import Image, Product
 from agpis.errors import CatalogueError
 
 LINE_LIMIT = 16 << 20
@@ -22,20 +22,8 @@ LINE_LIMIT = 16 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-def read(source: str, base: str | None = None) -> Iterator[Product]:
-    """The products. Raises CatalogueError."""
-    return read_parts(parts(source, base))
-
-
-def write(
-    source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
-) -> None:
-    """Writes the same lines with another order of `images`. Raises CatalogueError, OutputError."""
-    write_parts(parts(source), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
-
-
 def parts(source: str, base: str | None = None) -> Iterator[Part]:
-    """The file, one part a line."""
+    """The file, one part a line. Raises CatalogueError."""
     return unique(_lines(source, files.folder_of(source) if base is None else base))
 
 

@@ -7,14 +7,14 @@ differs in one store view: they are no products, and their empty cells stay empt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial as bound
 
 from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
-from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, distinct, read_parts, unique, write_parts
-from agpis.data import Decision, Image, Product
+from agpis.catalogue.parts import Arrangement, Part, broken, distinct, unique
+from agpis.data import Image, Product
 
 _NO_IMAGE = ("", "no_selection")
 VIEW_LIMIT = 10_000
@@ -26,21 +26,12 @@ def is_header(columns: Sequence[str]) -> bool:
     return "sku" in columns and ("base_image" in columns or "additional_images" in columns)
 
 
-def read(source: str, base: str | None = None) -> Iterator[Product]:
-    """The products. A leading slash of an image path is dropped, so that it is relative to `base`: the folder of the
-    file, or what is given (Magento keeps exported images under pub/media/catalog/product). Raises CatalogueError."""
-    return read_parts(parts(source, base))
-
-
-def write(
-    source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
-) -> None:
-    """Writes the CSV with new image and label cells. Raises CatalogueError, OutputError."""
-    write_parts(parts(source), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
-
-
 def parts(source: str, base: str | None = None) -> Iterator[Part]:
-    """The file, one part a product with its store-view rows."""
+    """The file, one part a product with its store-view rows. Raises CatalogueError.
+
+    A leading slash of an image path is dropped, so that it is relative to `base`: the folder of the file, or what is
+    given (Magento keeps exported images under pub/media/catalog/product).
+    """
     return unique(_groups(_Columns.of(source, base)))
 
 

@@ -6,14 +6,14 @@ variant, an image or both. Image position 1 is the main image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial as bound
 
 from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
-from agpis.catalogue.parts import Arrangement, Decisions, Part, broken, distinct, read_parts, unique, write_parts
-from agpis.data import Decision, ErrorInfo, Image, Product
+from agpis.catalogue.parts import Arrangement, Part, broken, distinct, unique
+from agpis.data import ErrorInfo, Image, Product
 
 HANDLE = ("url handle", "handle")
 SOURCE = ("product image url", "image src")
@@ -27,20 +27,8 @@ def is_header(columns: Sequence[str]) -> bool:
     return any(name in columns for name in HANDLE) and any(name in columns for name in SOURCE)
 
 
-def read(source: str, base: str | None = None) -> Iterator[Product]:
-    """The products; sku is the handle. Raises CatalogueError."""
-    return read_parts(parts(source, base))
-
-
-def write(
-    source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
-) -> None:
-    """Writes the CSV with new image cells. Raises CatalogueError, OutputError."""
-    write_parts(parts(source), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
-
-
 def parts(source: str, base: str | None = None) -> Iterator[Part]:
-    """The file, one part a product."""
+    """The file, one part a product; sku is the handle. Raises CatalogueError."""
     advice = "rows of one product must follow each other: sort the file by handle, or export it anew"
     return unique(_groups(_Columns.of(source, base)), "handle_not_contiguous", advice)
 

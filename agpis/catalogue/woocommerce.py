@@ -6,7 +6,7 @@ A row of type `variation` carries its own single image; it is no product and sta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial as bound
 
@@ -14,16 +14,13 @@ from agpis.catalogue import files
 from agpis.catalogue.csv_text import Row, Table, unquote
 from agpis.catalogue.parts import (
     Arrangement,
-    Decisions,
     Part,
     RowProduct,
     distinct,
-    read_parts,
     row_parts,
     unique,
-    write_parts,
 )
-from agpis.data import Decision, Image, Product
+from agpis.data import Image
 
 # WooCommerce's importer takes a comma behind a backslash as part of the address (explode_values).
 _COMMA = re.compile(r"\s*(?<!\\),\s*")
@@ -34,20 +31,8 @@ def is_header(columns: Sequence[str]) -> bool:
     return "images" in columns and "type" in columns and ("sku" in columns or "id" in columns)
 
 
-def read(source: str, base: str | None = None) -> Iterator[Product]:
-    """The products; sku is `SKU`, else `id:` and the ID. Raises CatalogueError."""
-    return read_parts(parts(source, base))
-
-
-def write(
-    source: str, decisions: Iterable[Decision], out: str, *, only_sequence: bool = False, partial: bool = False
-) -> None:
-    """Writes the CSV with new `Images` cells. Raises CatalogueError, OutputError."""
-    write_parts(parts(source), Decisions(decisions, only_sequence=only_sequence, partial=partial), out)
-
-
 def parts(source: str, base: str | None = None) -> Iterator[Part]:
-    """The file, one part a row."""
+    """The file, one part a row; sku is `SKU`, else `id:` and the ID. Raises CatalogueError."""
     return unique(_rows(source, base))
 
 
