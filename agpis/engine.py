@@ -11,18 +11,17 @@ import hashlib
 import itertools
 import os
 import shutil
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, Literal
 
 from agpis import __version__, catalogue
 from agpis.data import Decision, Product
 from agpis.errors import OutputError, SettingsError, output_error
+from agpis.interrupts import interruptible
 from agpis.manifest import Manifest, Totals, describe
 from agpis.pipeline import Pipeline, Settings
 from agpis.report import write_report
@@ -118,7 +117,7 @@ def generate(
         "format": options.format,
         "limit": options.limit,
     }
-    with _locked(folder), _interruptible() as stopped:
+    with _locked(folder), interruptible() as stopped:
         manifest = Manifest(folder, question)
         resumed = manifest.totals.products
         if not manifest.complete:
@@ -310,24 +309,3 @@ def _lock(file: IO[str]) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after the shard in hand; a second one stops at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,15 +6,13 @@ micro-batches share out the very batch that one process would take at once.
 """
 
 import math
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from agpis.errors import TrainingError
+from agpis.interrupts import interruptible
 from agpis.parts import Part as Part
 from agpis.parts import Parts, batches
 from agpis.processes import number_of_main, processes, share_weights, sum_gradients, sum_over_processes
@@ -31,7 +30,7 @@ from agpis.training_state import StateFolder, TrainingState, on_cpu
 ROWS = 20  # of the table of losses that a run returns
 SAVE_SECONDS = 5 * 60  # between states on disk, where no validation comes first
 SAVE_STEPS = 500
-INSIST_SECONDS = 5.0  # a Ctrl-C so long after the first one stops without saving
+DEAF_SECONDS = 5.0  # after a Ctrl-C; a later one stops without saving
 
 Loss = Callable[[Any], dict[str, Tensor]]
 
@@ -267,7 +266,7 @@ class _Run:
         saved_at, saved_step = time.monotonic(), state.step
         logs = folder / "logs" if folder is not None and team.is_main_process else None
         log = TrainingLog(self.name, self.steps, state.step, logs, progress=progress and team.is_main_process)
-        with log, _interruptible() if store else nullcontext(threading.Event()) as stopped:
+        with log, interruptible(DEAF_SECONDS) if store else nullcontext(threading.Event()) as stopped:
             while state.step < self.steps and not self._ends():
                 self._step(parts, made, log)
                 validated = validate is not None and self._due(self.interval)
@@ -438,30 +437,3 @@ def _optimizer(model: nn.Module, optim: Optim, rates: Mapping[int, float]) -> to
 def _reseed(*key: int) -> None:
     """Torch's generators, from the key alone: what dropout draws is then the same after a resume."""
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after the step in hand; one that comes later stops at once.
-
-    Those that follow at once are ignored: launchers pass on what the terminal has sent already.
-    """
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    first = 0.0
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if stopped.is_set() and time.monotonic() - first > INSIST_SECONDS:
-            raise KeyboardInterrupt
-        first = first or time.monotonic()
-        stopped.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
