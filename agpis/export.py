@@ -97,13 +97,20 @@ def export_bundle(out: Path, image: ImageModel, sequence: Muisc, contents: Conte
     """
     _fits(image, sequence, contents)
     with new_bundle(out) as folder:
-        graphs = {"image": image_graph(ImageGraph(image), folder / "image.onnx", image.config.size, half=half)}
-        graphs |= sequence_graphs(sequence, folder, half=half)
         (folder / "rulebook.yaml").write_text(contents.rulebook_yaml, encoding="utf-8")
         (folder / "tokenizer.json").write_text(contents.tokenizer_json, encoding="utf-8")
-        for name, text in contents.files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        write_manifest(folder, _manifest(folder, graphs, image, sequence, contents))
+        text = text_entry(  # before the graphs, which take minutes
+            folder / "tokenizer.json",
+            sequence.config,
+            max_title=contents.max_title,
+            max_feedback=contents.max_feedback,
+            category=contents.category,
+        )
+        graphs = {"image": image_graph(ImageGraph(image), folder / "image.onnx", image.config.size, half=half)}
+        graphs |= sequence_graphs(sequence, folder, half=half)
+        for name, words in contents.files.items():
+            (folder / name).write_text(words, encoding="utf-8")
+        write_manifest(folder, _manifest(text, graphs, image, sequence, contents))
     return open_bundle(out)
 
 
@@ -411,7 +418,7 @@ def text_entry(
 
 
 def _manifest(
-    folder: Path, graphs: Mapping[str, Graph], image: ImageModel, sequence: Muisc, contents: Contents
+    text: TextEntry, graphs: Mapping[str, Graph], image: ImageModel, sequence: Muisc, contents: Contents
 ) -> Manifest:
     return Manifest(
         format=FORMAT_VERSION,
@@ -426,13 +433,7 @@ def _manifest(
         resize=Resize(width=image.config.size, height=image.config.size),
         k=sequence.config.k,
         token_layout=asdict(image.config.layout),
-        text=text_entry(
-            folder / "tokenizer.json",
-            sequence.config,
-            max_title=contents.max_title,
-            max_feedback=contents.max_feedback,
-            category=contents.category,
-        ),
+        text=text,
         thresholds=dict(contents.thresholds),
         calibration=json.loads(json.dumps(dict(contents.calibration))),
         training=json.loads(json.dumps(dict(contents.training))),
