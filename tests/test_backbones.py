@@ -21,6 +21,7 @@ from torch import nn
 
 from agpis.errors import TrainingError
 from agpis.export import export_graph
+from agpis.graphs import TokensGraph
 from agpis.models.backbones import BackboneConfig, HubBackbone, count_parameters, new_backbone
 from agpis.models.hub import load_strict, quiet, resize_positions, vision_config
 
@@ -409,23 +410,11 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-class TokenGraph(nn.Module):
-    inputs = ("pixels",)
-    outputs = ("tokens",)
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor]:
-        return (self.backbone(pixels),)
-
-
 @pytest.mark.parametrize("name", ["vit", "dinov2_registers", "siglip", "resnet", "bit", "convnext"])
 def test_exports_with_free_batch(tmp_path: Path, name: str) -> None:
     backbone = new_backbone(BackboneConfig(write(transformer(name), tmp_path), size=32))
     feeds = [{"pixels": pictures(count, 32).numpy()} for count in (2, 5, 1)]
     free = {"pixels": {0: torch.export.Dim.DYNAMIC}}
-    graph = export_graph(TokenGraph(backbone), tmp_path / "graph.onnx", free, feeds, half=False, tolerance=1e-4)
+    graph = export_graph(TokensGraph(backbone), tmp_path / "graph.onnx", free, feeds, half=False, tolerance=1e-4)
     assert graph.outputs[0].name == "tokens"
     assert np.issubdtype(feeds[0]["pixels"].dtype, np.uint8)

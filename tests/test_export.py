@@ -143,9 +143,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageModel, Muisc, 
     return image.eval(), sequence.eval(), contents
 
 
-def test_bundle_gives_torch_numbers(parts: tuple[ImageModel, Muisc, Contents], tmp_path: Path) -> None:
+def test_bundle_gives_torch_numbers_and_replaces_what_is_there(
+    parts: tuple[ImageModel, Muisc, Contents], tiny_bundle: Path, tmp_path: Path
+) -> None:
     image, sequence, contents = parts
-    bundle = export_bundle(tmp_path / "bundle", image, sequence, contents, half=False)
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (folder / "old.txt").write_text("old")
+    bundle = export_bundle(folder, image, sequence, contents, half=False)
+    assert (bundle.name, bundle.folder) == (contents.id, folder)
+    assert not (folder / "old.txt").exists()
     pixels = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     found = bundle.image(pixels)
     with torch.inference_mode():
@@ -157,9 +163,6 @@ def test_bundle_gives_torch_numbers(parts: tuple[ImageModel, Muisc, Contents], t
         logits, _ = sequence(tokens, torch.ones(2, 3), ids.expand(2, -1), torch.full((2,), ids.shape[1] - 1))
     scored = bundle.sequence(found.tokens.reshape(2, 3, *found.tokens.shape[1:]), "round lamp")
     np.testing.assert_allclose(scored, torch.softmax(logits, -1).numpy(), atol=1e-5)
-    # exporting again replaces the bundle
-    again = export_bundle(tmp_path / "bundle", image, sequence, replace(contents, id="again"))
-    assert again.name == "again"
 
 
 def test_figures_are_restated_and_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None:
