@@ -314,7 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bundle, _ = Pipeline(options.bundle).open()
     trained = bundle.manifest.trained_on
     hold_out = bundle.manifest.hold_out
-    seen = [] if hold_out else sorted(set(trained) & set(options.source))
+    weighing = bundle.manifest.weighing.data if bundle.manifest.weighing is not None else ""
+    _, _, weighed = weighing.partition("new styles of")  # of `bench.reviews draw --new`
+    seen = sorted(source for source in options.source if (source in trained and not hold_out) or source in weighed)
     if seen and not options.seen_too:
         raise SystemExit(
             f"{bundle.name} was trained on {', '.join(seen)}; the figure would mislead. "

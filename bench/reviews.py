@@ -11,6 +11,9 @@ random sequences of each. Half of the uploads are drawn at `HARDER` rates: on pr
 right more often than on new ones, and of what it lets through little would be wrong. `weigh` fits on the validation
 split how p_qualified and the evidence of stage 1 count together (`agpis.weighing`) and writes it into the bundle.
 
+A marketplace's reviews are of products that no model has seen. `draw --new` takes the held-out styles instead, all of
+them for validation: of other sources than `bench.online` is to be run on, which refuses them afterwards.
+
 Limit: strangers, wrong titles and faults are ours, as in `bench.online`, which is the test: never on these products,
 words, fonts or emblems.
 """
@@ -44,6 +47,8 @@ from bench.uploads import RATES, Case, Rates, Shop, review, upload, verdict
 
 HARDER = replace(RATES, mix=(0.60, 0.32, 0.05, 0.03), worse_first=0.5, wrong_title=0.05)
 """More that stage 1 cannot see: other products and colours, wrong titles, a list that begins with a back or detail."""
+NEW = "new.jsonl"
+"""Verdicts of products that the bundle has not seen."""
 WAYS: tuple[tuple[str, Rates, Style], ...] = (
     ("at RATES", RATES, Style.train()),
     ("at HARDER", HARDER, replace(Style.train(), strength=(0.0, 0.5))),  # the fainter half of the faults
@@ -58,12 +63,13 @@ RULE = {
 """Reason of the reviewer -> rule; a fault's is its kind, the primary's depends on what follows."""
 
 
-def shop_of(folder: Path, hold_out: float) -> Shop:
-    """A shop without the styles that the bundle was not trained on, as products and as strangers."""
+def shop_of(folder: Path, hold_out: float, new: bool = False) -> Shop:
+    """A shop without the styles that the bundle was not trained on, or (`new`) with those alone, as products and as
+    strangers."""
     shop = Shop(folder)
     if hold_out:
-        shop.products = [product for product in shop.products if not held_out(product, hold_out)]
-        shop.uploads = [product for product in shop.uploads if not held_out(product, hold_out)]
+        shop.products = [product for product in shop.products if held_out(product, hold_out) == new]
+        shop.uploads = [product for product in shop.uploads if held_out(product, hold_out) == new]
         shop.stock = Stock(shop.products)
     return shop
 
@@ -180,7 +186,7 @@ def draw(
     hold_out: float = 0.0,
     errors: bool = True,
 ) -> Path:
-    """Writes `out`/verdicts.jsonl and the pictures; prints what it holds. Returns the path of the verdicts.
+    """Writes `out`/verdicts.jsonl (or `NEW`) and the pictures; prints what it holds. Returns the path of the verdicts.
 
     Args:
         sequences: of one upload, the random ones that stage 1 could have submitted.
@@ -188,7 +194,7 @@ def draw(
         hold_out: of the bundle's training; the shops are without those styles already.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
-    files, path, begin = Files(out), out / "verdicts.jsonl", time.monotonic()
+    files, path, begin = Files(out), out / (NEW if validation == 1.0 else "verdicts.jsonl"), time.monotonic()
     counts = {name: Counter[str]() for name in (*(name for name, *_ in WAYS), "train", "validation")}
     statuses: Counter[str] = Counter()
     number = 0
@@ -234,9 +240,10 @@ def weigh(bundle: Path, verdicts: Path, split: str, prior: float | None) -> Weig
     the bundle's manifest."""
     read = [v for v in read_verdicts(verdicts) if isinstance(v, Verdict) and v.split == split]
     begin = time.monotonic()
+    shops = ("new styles of " if verdicts.name == NEW else "") + ", ".join(sorted({v.sku.split("/")[0] for v in read}))
     found = replay(bundle, read, settings=Settings(threshold=0.0, strangers="weigh"))
     print(f"{len(found.accepted)} sequences, {found.left_out} left out, {time.monotonic() - begin:.0f} s")
-    weighing, outside = found.fit(prior=prior, data=f"{split} split of {verdicts.name}")
+    weighing, outside = found.fit(prior=prior, data=f"{split} split of {verdicts.name}, {shops}")
     print(weighing)
     log_odds, kin, apart = found.features[:, :3].T
     _, first = np.unique(found.uploads, return_index=True)
@@ -267,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one.add_argument("--seeds", type=int, nargs="+", default=list(range(12)), help="one upload of each product a seed")
     one.add_argument("--sequences", type=int, default=5, help="of an upload")
     one.add_argument("--validation", type=float, default=0.25, help="share of the styles")
+    one.add_argument("--new", action="store_true", help="the styles that were held out, all for validation")
     one.add_argument("--faultless", action="store_true", help="a reviewer without errors")
     one.add_argument("--out", type=Path, required=True)
     two = commands.add_parser("weigh", help="weights of p_qualified's evidence, into the bundle")
@@ -283,7 +291,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if foreign:
         raise SystemExit(f"{bundle.name} was not trained on {', '.join(foreign)}; keep those for bench.online.")
     hold_out = bundle.manifest.hold_out
-    shops = [shop_of(options.data / source, hold_out) for source in options.source]
+    if options.new and not hold_out:
+        raise SystemExit(f"{bundle.name} was trained without --hold-out: it has seen every style.")
+    shops = [shop_of(options.data / source, hold_out, options.new) for source in options.source]
     print(f"machine: {machine()}\nbundle: {bundle.name}, hold-out {hold_out:.0%}, sources {', '.join(options.source)}")
     path = draw(
         options.bundle,
@@ -291,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.seeds,
         options.out,
         sequences=options.sequences,
-        validation=options.validation,
+        validation=1.0 if options.new else options.validation,
         hold_out=hold_out,
         errors=not options.faultless,
     )
