@@ -159,6 +159,6 @@ def test_the_weights_go_into_the_bundle(tiny_bundle: Path, tmp_path: Path, capsy
     entry = read_manifest(bundle).weighing
     assert entry is not None
     assert entry.data.startswith("12 sequences of 6 products, ridge ")
-    assert entry.data.endswith("validation split of verdicts.jsonl, moved to 0.8 accepted")
+    assert entry.data.endswith("moved to 0.8 accepted")
     (decision,) = Pipeline(bundle)([Product("P0", "T", images=tuple(Image(u, base=str(tmp_path)) for u in uris))])
     assert decision.p_qualified is not None
