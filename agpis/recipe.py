@@ -30,7 +30,7 @@ from agpis.assemble import assemble, open_model
 from agpis.batches import thinned
 from agpis.bundle import Bundle, Qualified, Threshold, open_bundle
 from agpis.bundle_manifest import UNSET, Kinship, Limit
-from agpis.checkpoint import Checkpoint, write_checkpoint
+from agpis.checkpoint import Checkpoint, load_weights, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
@@ -42,7 +42,7 @@ from agpis.models.single import VIEWS, ImageConfig
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.simulate import SHARES, Catalogued, Stock, Style, held_out, load
 from agpis.train_image import ImageTraining, new_image_model, tokens_through_graph, train_image
-from agpis.two_paths import Paths, fit_paths, weigh
+from agpis.two_paths import Paths, fit_paths, parts_of, weigh
 
 # The sequence model --------------------------------------------------------------------------------------------------
 
@@ -157,6 +157,7 @@ def train_starter(
     bundle_id: str = "starter",
     checkpoints: Path | None = None,
     paths: Paths | None = None,
+    trained: Path | None = None,
     progress: bool = True,
 ) -> Bundle:
     """Runs the recipe and exports the bundle to `out`.
@@ -165,6 +166,7 @@ def train_starter(
         products: approved products; see `agpis.simulate.load`.
         hold_out: share of styles that were left out of `products`, for the record.
         checkpoints: folder for the two models' checkpoints; that of the sequence model is one of `agpis train muisc`.
+        trained: checkpoint of an image model that an earlier run of the recipe left, to train the sequence model on.
         paths: how the sequence model's paths weigh, as `weigh_starter` found it for the same recipe.
 
     Raises:
@@ -186,18 +188,31 @@ def train_starter(
         descriptor=training.descriptor,
     )
     torch.manual_seed(training.seed)
-    rng = np.random.default_rng(training.seed)
-    pictures = image_lessons(
-        stock, rulebook, rng, style, count=training.images, triples=training.triples, size=training.size, views=VIEWS
-    )
-    say(f"{training.images} pictures and {training.triples} triples after {time.monotonic() - begin:.0f} s")
-    image = new_image_model(config)
-    log = {"image": train_image(image, pictures, training.image, seed=training.seed, progress=progress)}
-    if checkpoints is not None:
-        save_checkpoint(checkpoints / "image", image, config)
-    del pictures
-    say(f"image model after {time.monotonic() - begin:.0f} s")
+    image = new_image_model(config, pretrained=trained is None)
+    log: dict[str, list[dict[str, float]]] = {}
+    if trained is None:
+        rng = np.random.default_rng(training.seed)
+        pictures = image_lessons(
+            stock,
+            rulebook,
+            rng,
+            style,
+            count=training.images,
+            triples=training.triples,
+            size=training.size,
+            views=VIEWS,
+        )
+        say(f"{training.images} pictures and {training.triples} triples after {time.monotonic() - begin:.0f} s")
+        log["image"] = train_image(image, pictures, training.image, seed=training.seed, progress=progress)
+        if checkpoints is not None:
+            save_checkpoint(checkpoints / "image", image, config)
+        del pictures
+        say(f"image model after {time.monotonic() - begin:.0f} s")
+    else:
+        load_weights(trained, image)
 
+    torch.manual_seed(training.seed)
+    rng = np.random.default_rng([training.seed, 1])  # the same sequences with and without the image stage
     lessons = sequence_lessons(
         stock,
         rulebook,
@@ -254,6 +269,7 @@ def train_starter(
             "products": len(products),
             "paths": asdict(paths or Paths()),
             "last_losses": {name: rows[-1] for name, rows in log.items()},
+            "image_checkpoint": trained is not None,
             "torch": torch.__version__,
         },
         metrics=metrics or {},
@@ -300,16 +316,15 @@ def weigh_starter(
         k_range=(2, bundle.k),
     )
     muisc, texts = module.muisc, bundle.text
-    learned, known = [], []
+    parts = []
     with torch.inference_mode():
         for row in range(count):
             tokens = torch.from_numpy(lessons.tokens[row : row + 1]).float()
             mask = torch.from_numpy(lessons.mask[row : row + 1])
             title = texts.title(lessons.titles[row], lessons.categories[row])
             ids, separator = torch.tensor([title]), torch.tensor([len(title) - 1])
-            known.append(muisc.known(tokens, mask))
-            learned.append(muisc(tokens, mask, ids, separator)[0] - known[-1])
-    paths = fit_paths(torch.cat(learned), torch.cat(known), torch.from_numpy(lessons.labels == 0))
+            parts.append(parts_of(muisc, tokens, mask, ids, separator))
+    paths = fit_paths(torch.cat(parts), torch.from_numpy(lessons.labels == 0))
     weigh(muisc, paths)
     write_checkpoint(checkpoint, replace(found, metrics={**found.metrics, "paths": asdict(paths)}), module)
     assemble(folder, bundle_id=bundle.name, muisc=checkpoint, base=folder)
@@ -376,6 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--id", default="starter")
     parser.add_argument("--sources", default="", help="paths: sources to weigh on, left out of the bundle")
+    parser.add_argument("--image", type=Path, help="starter: checkpoint of an image model of the same sources")
     parser.add_argument("--paths", default="", help="starter: JSON that `paths` printed for the same recipe")
     parser.add_argument("--figures", type=Path, help="JSON of bench.starter and bench.kinship")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to put into the bundle")
@@ -423,6 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hold_out=options.hold_out,
         bundle_id=options.id,
         checkpoints=checkpoints,
+        trained=options.image,
         paths=Paths(**json.loads(options.paths)) if options.paths else None,
     )
 

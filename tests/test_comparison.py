@@ -25,6 +25,11 @@ def plain(count: int = 2, seed: int = 0, tokens: int = P) -> tuple[Tensor, Tenso
     return torch.randn(count, K, tokens, D, generator=draw) * 3 + 1, mask
 
 
+def summed(parts: tuple[Tensor, ...]) -> Tensor:
+    """The shortcut's logits in all."""
+    return torch.stack(parts).sum(0)
+
+
 def naive(tokens: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Layer norm, normalise, maximum; one pair of images at a time, in double precision."""
     s, k, p, _ = tokens.shape
@@ -131,7 +136,7 @@ def test_gradients_flow(layout: TokenLayout | None) -> None:
     compare, shortcut = Compare(K, 16, layout), Shortcut(K, 5, layout)
     grid, image, facts = compare(tokens, mask)
     assert (grid.shape, image.shape, facts.shape) == ((2, K, P, 16), (2, K, 16), (2, K, PAIR_FACTS * K))
-    (grid.square().sum() + image.square().sum() + shortcut(tokens, mask, facts).square().sum()).backward()
+    (grid.square().sum() + image.square().sum() + summed(shortcut(tokens, mask, facts)).square().sum()).backward()
     assert tokens.grad is not None
     assert bool(torch.isfinite(tokens.grad).all())
     assert bool(tokens.grad.abs().sum((2, 3))[0].min() > 0)
@@ -192,13 +197,13 @@ def test_the_shortcut_sees_present_images_alone(layout: TokenLayout | None) -> N
     tokens = torch.randn(shape)
     mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
     compare, shortcut = Compare(K, 16, layout), Shortcut(K, 4, layout)
-    logits = shortcut(tokens, mask, compare.facts(tokens, mask)[1])
+    logits = summed(shortcut(tokens, mask, compare.facts(tokens, mask)[1]))
     assert logits.shape == (2, 4)
     other = tokens.clone()
     other[1, 2] = 7.0
-    torch.testing.assert_close(shortcut(other, mask, compare.facts(other, mask)[1])[1], logits[1])
+    torch.testing.assert_close(summed(shortcut(other, mask, compare.facts(other, mask)[1]))[1], logits[1])
     other[1, 1] = tokens[1, 0]  # a copy is news
-    assert not torch.allclose(shortcut(other, mask, compare.facts(other, mask)[1])[1], logits[1])
+    assert not torch.allclose(summed(shortcut(other, mask, compare.facts(other, mask)[1]))[1], logits[1])
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -207,14 +212,16 @@ def test_the_shortcut_takes_one_image(k: int) -> None:
     tokens, mask = torch.randn(1, k, LAYOUT.tokens, LAYOUT.width), torch.zeros(1, k)
     mask[:, 0] = 1.0
     shortcut = Shortcut(k, 4, LAYOUT)
-    first = shortcut(tokens, mask, Compare(k, 16, LAYOUT).facts(tokens, mask)[1])
+    first = summed(shortcut(tokens, mask, Compare(k, 16, LAYOUT).facts(tokens, mask)[1]))
     assert bool(torch.isfinite(first).all())
     knowledge = tokens.clone()
     knowledge[:, 0, P, : LAYOUT.knowledge] += 1.5 * torch.arange(LAYOUT.knowledge)
-    assert not torch.allclose(shortcut(knowledge, mask, Compare(k, 16, LAYOUT).facts(knowledge, mask)[1]), first)
+    assert not torch.allclose(
+        summed(shortcut(knowledge, mask, Compare(k, 16, LAYOUT).facts(knowledge, mask)[1])), first
+    )
     looks = tokens.clone()
     looks[:, 0, :P, : LAYOUT.learned] += 1.0  # what stage 1 says, and the pairs, are all that it reads
-    torch.testing.assert_close(shortcut(looks, mask, Compare(k, 16, LAYOUT).facts(looks, mask)[1]), first)
+    torch.testing.assert_close(summed(shortcut(looks, mask, Compare(k, 16, LAYOUT).facts(looks, mask)[1])), first)
 
 
 def test_pairs_alone_teach_the_shortcut_which_sequences_hold_a_copy() -> None:
@@ -229,9 +236,9 @@ def test_pairs_alone_teach_the_shortcut_which_sequences_hold_a_copy() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     facts = compare.facts(tokens, mask)[1]
     for _ in range(60):
-        loss = nn.functional.cross_entropy(model["shortcut"](tokens[:64], mask[:64], facts[:64]), labels[:64])
+        loss = nn.functional.cross_entropy(summed(model["shortcut"](tokens[:64], mask[:64], facts[:64])), labels[:64])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    found = model["shortcut"](tokens[64:], mask[64:], facts[64:]).argmax(1)
+    found = summed(model["shortcut"](tokens[64:], mask[64:], facts[64:])).argmax(1)
     assert bool((found == labels[64:]).float().mean() > 0.95)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from agpis.errors import TrainingError
+from agpis.models.colour import ColourSignature
 from agpis.models.comparison import Compare, TokenLayout
 from agpis.models.muisc import (
     Muisc,
@@ -113,7 +114,8 @@ def test_image_model_shapes_and_norms() -> None:
     start = layout.learned
     grid, known = out["tokens"][:, :-1], out["tokens"][:, -1]
     torch.testing.assert_close(grid[..., start : start + layout.descriptor].norm(dim=-1), torch.ones(3, 4))
-    torch.testing.assert_close(known[:, layout.knowledge :], out["embedding"])
+    torch.testing.assert_close(known[:, layout.knowledge : -layout.signature], out["embedding"])
+    torch.testing.assert_close(known[:, -layout.signature :], ColourSignature()(pixels))
     torch.testing.assert_close(known[:, 0], out["primary"].clamp(-12, 12) / 4)
     torch.testing.assert_close(known[:, 2:6], out["rules"].clamp(-12, 12) / 4)
     # the colour columns are the mean colour of the cell, as normalised

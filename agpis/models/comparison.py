@@ -127,32 +127,54 @@ class Shortcut(nn.Module):
     """Class logits straight from the pair facts, and from what stage 1 knows where the tokens carry it.
 
     The strongest rule of any image, the primary's, the best and the worst matches: a few thousand simulated sequences
-    do not teach the decoder to pass these on, and they are what carries over to shops that it never saw.
+    do not teach the decoder to pass these on, and they are what carries over to shops that it never saw. The two kinds
+    have a head each: beside logits of stage 1, cosines would be too small to be heard.
     """
 
     def __init__(self, k: int, classes: int, layout: TokenLayout | None, hidden: int = 64) -> None:
         super().__init__()
         self.layout, self.k = layout, k
-        facts = (3 * layout.knowledge if layout else 0) + 2 * PAIR_FACTS + 1
-        self.norm = nn.LayerNorm(facts)
-        self.direct = nn.Linear(facts, classes)
-        self.expand, self.project = nn.Linear(facts, hidden), nn.Linear(hidden, classes)
+        self.pairs = FactHead(2 * PAIR_FACTS + 1, classes, hidden)
+        self.knowledge = FactHead(3 * layout.knowledge, classes, hidden) if layout else None
 
-    def forward(self, tokens: Tensor, mask: Tensor, pairs: Tensor) -> Tensor:
-        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 6K) of `Compare.facts` -> (S, C)."""
+    def forward(self, tokens: Tensor, mask: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
+        """tokens (S, K, P, D), mask (S, K), pairs (S, K, 6K) of `Compare.facts`.
+
+        Returns:
+            logits (S, C) of the pair facts and, with a layout, of stage 1's knowledge.
+        """
         k = self.k
         present = mask[:, :, None] * mask[:, None, :]
         apart = present * (1.0 - torch.eye(k, dtype=tokens.dtype, device=tokens.device)) > 0.5  # (S, K, K)
         each = pairs.view(*pairs.shape[:2], PAIR_FACTS, k).transpose(2, 3)  # (S, K, K, 6)
         most = each.masked_fill(~apart[..., None], -1.0).amax((1, 2))
         least = each.masked_fill(~apart[..., None], 4.0).amin((1, 2))
-        found = [most, least, mask.mean(1, keepdim=True)]
-        if self.layout is not None:
+        found: tuple[Tensor, ...] = (self.pairs(torch.cat([most, least, mask.mean(1, keepdim=True)], dim=-1)),)
+        if self.layout is not None and self.knowledge is not None:
             layout = self.layout
             known = tokens[:, :, layout.side * layout.side, : layout.knowledge]
             low = known.masked_fill(mask[..., None] < 0.5, -3.0)  # the lowest logit that tokens hold
             rest = low[:, 1:].amax(1) if k > 1 else low[:, 0]
-            found = [low.amax(1), known[:, 0], rest, *found]
-        facts = self.norm(torch.cat(found, dim=-1))
-        logits: Tensor = self.direct(facts) + self.project(F.gelu(self.expand(facts)))
-        return logits
+            found += (self.knowledge(torch.cat([low.amax(1), known[:, 0], rest], dim=-1)),)
+        return found
+
+
+class FactHead(nn.Module):
+    """A linear and a small nonlinear head over facts (S, F), added: logits (S, C)."""
+
+    def __init__(self, facts: int, classes: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(facts)
+        self.direct = nn.Linear(facts, classes)
+        self.expand, self.project = nn.Linear(facts, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, facts: Tensor) -> Tensor:
+        facts = self.norm(facts)
+        return self.direct(facts) + self.project(F.gelu(self.expand(facts)))  # type: ignore[no-any-return]
+
+    def scale(self, factor: float) -> None:
+        """Multiplies the logits, in the weights."""
+        with torch.no_grad():
+            for linear in (self.direct, self.project):
+                linear.weight.mul_(factor)
+                linear.bias.mul_(factor)

@@ -309,10 +309,15 @@ class Muisc(nn.Module):
 
     def known(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Class logits (S, C) straight from comparison and stage 1; zeros where the model has no such path."""
+        parts = self.shortcuts(tokens, mask)
+        return torch.stack(parts).sum(0) if parts else tokens.new_zeros((tokens.shape[0], self.config.classes))
+
+    def shortcuts(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """The parts of `known`: of the pair facts and, with a layout, of stage 1."""
         if self.compare is None or self.shortcut is None:
-            return tokens.new_zeros((tokens.shape[0], self.config.classes))
-        logits: Tensor = self.shortcut(tokens, mask, self.compare.facts(tokens, mask)[1])
-        return logits
+            return ()
+        found: tuple[Tensor, ...] = self.shortcut(tokens, mask, self.compare.facts(tokens, mask)[1])
+        return found
 
     # decoder
 
