@@ -390,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="factor on samples and steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--id", default="starter")
-    parser.add_argument("--sources", default="", help="paths: sources to weigh on, left out of the bundle")
+    parser.add_argument("--sources", default="", help="paths: sources to weigh on, or their held-out styles")
     parser.add_argument("--image", type=Path, help="starter: checkpoint of an image model of the same sources")
     parser.add_argument("--paths", default="", help="starter: JSON that `paths` printed for the same recipe")
     parser.add_argument("--figures", type=Path, help="JSON of bench.starter and bench.kinship")
@@ -419,10 +419,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     checkpoints = options.out.parent / f"{options.out.name}-checkpoints"
     if options.what == "paths":
         names = [name for name in options.sources.split(",") if name]
-        seen = set(names) & set(open_bundle(options.out).manifest.trained_on)
-        if not names or seen:
+        manifest = open_bundle(options.out).manifest
+        seen = set(names) & set(manifest.trained_on)
+        if not names or (seen and not manifest.hold_out):
             parser.error(f"paths needs --sources that {options.out} was not trained on; found {names}, seen {seen}")
         products = load([options.data / name / "catalog.jsonl" for name in names])
+        products = [p for p in products if p.source not in seen or held_out(p, manifest.hold_out)]
         found = weigh_starter(options.out, checkpoints / "muisc", products, seed=options.seed)
         print(json.dumps(asdict(found)))
         return
