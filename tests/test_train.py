@@ -225,17 +225,23 @@ def test_early_features_are_the_models(tmp_path: Path) -> None:
 
 def test_learned_columns_are_principal_components() -> None:
     torch.manual_seed(0)
-    model = new_image_model(ImageConfig(rules=3, size=64, tower="tiny", width=48, descriptor=16)).eval()
-    assert model.learned.out_channels == 29  # more than the tiny tower's 16 channels: the rest stays 0
+    model = new_image_model(ImageConfig(rules=3, size=64, tower="tiny", width=64, descriptor=16)).eval()
+    assert model.learned.out_channels == 45  # more than the tiny tower's 16 channels: the rest stays 0
     pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
     fit_projection(model, pixels)
     with torch.inference_mode():
-        columns = model(torch.from_numpy(pixels))["tokens"][:, :-1, :29].flatten(0, 1)
+        columns = model(torch.from_numpy(pixels))["tokens"][:, :-1, :45].flatten(0, 1)
     varied = columns.std(0) > 1e-3
     assert 4 <= int(varied.sum()) <= 16
-    torch.testing.assert_close(columns.mean(0), torch.zeros(29), atol=0.05, rtol=0)
+    torch.testing.assert_close(columns.mean(0), torch.zeros(45), atol=0.05, rtol=0)
     correlation = torch.corrcoef(columns[:, varied][:, :4].T)
     torch.testing.assert_close(correlation, torch.eye(4), atol=0.1, rtol=0)
+
+
+def test_tokens_too_narrow_for_what_they_carry_are_refused() -> None:
+    with pytest.raises(TrainingError, match="width is 48; tokens of 3 rules need at least 51") as caught:
+        ImageConfig(rules=3, size=64, tower="tiny", width=48, descriptor=16)
+    assert caught.value.code == "bad_config"
 
 
 # the sequence model
@@ -274,7 +280,7 @@ def test_muisc_learns_and_its_prior_is_shifted(tmp_path: Path) -> None:
     for prior in (None, 0.71):
         torch.manual_seed(0)
         trained = Muisc(model.config)
-        rows = train_muisc(trained, lessons, text, MuiscTraining(optim, prior), seed=0, progress=False)
+        rows = train_muisc(trained, lessons, text, MuiscTraining(optim, prior=prior), seed=0, progress=False)
         bias[prior] = trained.class_head.bias.detach().clone()
     assert rows[-1]["classes"] < 0.1 < rows[0]["classes"]
     assert rows[-1]["feedback"] < rows[0]["feedback"]

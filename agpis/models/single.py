@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agpis.errors import TrainingError
 from agpis.models.comparison import TokenLayout
 from agpis.models.measures import Measures
 from agpis.models.towers import Tower
@@ -41,6 +42,13 @@ class ImageConfig:
     """D, width of a token."""
     dropout: float = 0.2
     """Before the global head's outputs, in training."""
+
+    def __post_init__(self) -> None:
+        least = max(2 + self.rules + len(VIEWS) + SIGNATURE + 1, self.descriptor + 4)
+        if self.width < least:
+            raise TrainingError(
+                "bad_config", f"width is {self.width}; tokens of {self.rules} rules need at least {least} columns."
+            )
 
     @property
     def layout(self) -> TokenLayout:
