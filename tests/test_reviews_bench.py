@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agpis.bundle_manifest import Threshold, read_manifest, write_manifest
+from agpis.bundle_manifest import Threshold, Weighing, read_manifest, write_manifest
 from agpis.data import Candidate, Decision, Image, Outcome, Product, Verdict
 from agpis.images import decode
 from agpis.pipeline import Pipeline
 from agpis.rulebook import load_rulebook
 from agpis.simulate import Catalogued, Style, held_out
 from agpis.verdicts import read_verdicts
-from bench import reviews
-from bench.reviews import HARDER, WAYS, blame, drawn, shop_of, split_of, verdicts_of
+from bench import online, reviews
+from bench.reviews import HARDER, NEW, WAYS, blame, drawn, shop_of, split_of, verdicts_of
 from bench.uploads import RATES, Shop, upload
 from tests.conftest import draw_photo, save_photo
 from tests.test_online import CASE
@@ -100,6 +100,35 @@ def test_held_out_styles_are_neither_products_nor_strangers(shops: Path) -> None
     assert 0 < len(kept) < len(whole.products)
     assert [p.sku for p in part.products] == [p.sku for p in part.stock.products] == kept
     assert {p.sku for p in part.uploads} == {p.sku for p in whole.uploads} & set(kept)
+
+
+def test_new_styles_are_the_others(shops: Path) -> None:
+    old, new = (shop_of(shops / "drawn", 0.5, new) for new in (False, True))
+    assert sorted(p.sku for shop in (old, new) for p in shop.products) == [f"P{n}" for n in range(6)]
+    assert {p.sku for p in new.uploads} <= {p.sku for p in new.products} == {p.sku for p in new.stock.products}
+
+
+def test_verdicts_of_new_styles_are_kept_apart_from_the_test(
+    tiny_bundle: Path, shops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, out = tmp_path / "bundle", tmp_path / "reviews"
+    shutil.copytree(tiny_bundle, bundle)
+    shared = ["--bundle", str(bundle), "--data", str(shops), "--source", "drawn", "--seeds", "0"]
+    with pytest.raises(SystemExit, match="trained without --hold-out: it has seen every style"):
+        reviews.main(["draw", "--new", *shared, "--out", str(out)])
+    manifest = read_manifest(bundle)
+    write_manifest(bundle, manifest.model_copy(update={"training": {**manifest.training, "hold_out": 0.5}}))
+    reviews.main(["draw", "--new", *shared, "--out", str(out)])
+    assert "hold-out 50%" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (out / NEW).read_text("utf-8").splitlines()]
+    new = {f"drawn/{product.sku}" for product in shop_of(shops / "drawn", 0.5, new=True).uploads}
+    assert {row["sku"] for row in rows} <= new
+    assert {row["split"] for row in rows} <= {"validation"}
+    data = "9 sequences of 5 products; validation split of new.jsonl, new styles of drawn"
+    weights = Weighing(bias=0.0, p_qualified=1.0, kin=1.0, apart=1.0, clean=0.0, p_primary=0.0, margin=0.0, data=data)
+    write_manifest(bundle, read_manifest(bundle).model_copy(update={"weighing": weights}))
+    with pytest.raises(SystemExit, match="was trained on drawn; the figure would mislead"):
+        online.main(shared)
 
 
 def test_the_split_is_by_style_and_of_what_was_trained_on() -> None:
