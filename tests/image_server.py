@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -41,7 +43,7 @@ class ImageServer:
         class Handler(_Handler):
             server_ = owner
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = _Quiet(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
@@ -75,6 +77,14 @@ class ImageServer:
     def leave(self) -> None:
         with self._lock:
             self._now -= 1
+
+
+class _Quiet(ThreadingHTTPServer):
+    """A client that hangs up, as tests of timeouts and limits do, is no error to be printed."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
