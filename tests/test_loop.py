@@ -306,7 +306,7 @@ def script(options: dict[str, Any]) -> subprocess.Popen[str]:
 
 def stop_at(options: dict[str, Any], step: int, number: signal.Signals) -> int:
     """Runs the script and sends it a signal in the middle of a step; its exit status."""
-    with script({"sleep": 0.02, **options}) as process:
+    with script({"sleep": 0.1, **options}) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() == f"step {step}":
