@@ -17,7 +17,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ from bench.machine import machine
 FALSE_ALARMS = 0.03  # share of clean pictures that may be removed, for the non-compliance threshold
 IMAGES, SEQUENCES = 900, 700  # a source
 SCOPES = ("single", "pair", "multi")
+MIX = Mix(doubled=0.0, broken=0.6)
+PLAIN = replace(MIX, harmless=0.0, further=0.0)
+"""The pictures that the first starter's card was measured on."""
 PART = 0.6  # of the picture: a mark over more of it has no place in it
 
 
@@ -93,9 +96,8 @@ class Seen:
                 mine.extend(value)
 
 
-def measure_images(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Generator, count: int) -> None:
+def measure_images(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Generator, count: int, mix: Mix) -> None:
     """Clean and broken pictures, rules drawn evenly, one each."""
-    mix = Mix(doubled=0.0, broken=0.6)
     batch, samples = [], []
     for sample in images(stock, bundle.rulebook, rng, Style.test(), count, mix):
         batch.append(letterbox(sample.pixels, bundle.size))
@@ -349,6 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of samples")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument("--plain", action="store_true", help="pictures without further looks and hard negatives")
     options = parser.parse_args(arguments)
     if len(options.pairs) % 2:
         parser.error("give a folder and its sources, in turn")
@@ -357,7 +360,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for folder, names in zip(options.pairs[::2], options.pairs[1::2], strict=True):
         bundle = open_bundle(folder, threads=options.threads)
         for name in names.split(","):
-            by_source[name] = measure(bundle, options.data / name / "catalog.jsonl", options.scale, options.seed)
+            by_source[name] = measure(
+                bundle,
+                options.data / name / "catalog.jsonl",
+                options.scale,
+                options.seed,
+                PLAIN if options.plain else MIX,
+            )
             trained = name in bundle.manifest.trained_on
             known = "; TRAINED ON IT, so the figures say only that it runs" if trained else ""
             print(f"{name} ({folder}), as it stands{known}", flush=True)
@@ -367,12 +376,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(bundle: Bundle, catalogue: Path, scale: float, seed: int) -> Seen:
+def measure(bundle: Bundle, catalogue: Path, scale: float, seed: int, mix: Mix = MIX) -> Seen:
     """Everything about one source."""
     if catalogue.parent.name in bundle.manifest.trained_on:
         print(f"warning: {bundle.folder} was trained on {catalogue.parent.name}", file=sys.stderr)
     stock, rng, seen = Stock(load([catalogue])), np.random.default_rng(seed), Seen()
-    measure_images(bundle, stock, seen, rng, max(100, round(IMAGES * scale)))
+    measure_images(bundle, stock, seen, rng, max(100, round(IMAGES * scale)), mix)
     measure_primary(bundle, stock, seen, rng)
     measure_sequences(bundle, stock, seen, rng, max(100, round(SEQUENCES * scale)))
     return seen

@@ -1,4 +1,4 @@
-"""What can be measured of a picture's light, ground and edges, as inputs of the heads (issue: knowledge from checks).
+"""What can be measured of a picture's light, ground and edges, as inputs of the heads.
 
 A tower trained on ImageNet is made to overlook exposure, white balance, turned and cut-off things; a head that is given
 the measures need not find them in its maps.
