@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, duplicates, evidence, kinship, primary, sequence, weighing
+from agpis import compliance, duplicates, kinship, primary, sequence, weighing
 from agpis.bundle import Bundle
 from agpis.clock import Clock
-from agpis.data import Author, Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Role, Status, Violation
-from agpis.images import Size
+from agpis.data import Author, Decision, ErrorInfo, Finding, Product, Role, Status
+from agpis.decision import Grounds, Judged, active_classes, decision, features, learned
 from agpis.prepare import Shot
 from agpis.rulebook import Rule, Rulebook
 from agpis.settings import Settings
@@ -33,30 +33,6 @@ CAUTION = 3.0
 REPORTED_VIOLATION = 0.05
 """Class probabilities under this are not listed as violations."""
 MAX_VIOLATIONS = 5
-
-
-@dataclass(slots=True, eq=False)
-class Judged:
-    """A readable candidate with the image graph's answers."""
-
-    index: int
-    shot: Shot
-    p_primary: float
-    p_noncompliant: float
-    rules: FloatArray
-    tokens: FloatArray
-    patches: FloatArray
-    findings: tuple[Finding, ...]
-    evidence: FloatArray | None = None
-    """(G * G,) of the image graph, where the bundle gives it."""
-    p_stranger: float = 0.0
-    outcome: Outcome = "spare"
-    reason: str = ""
-    duplicate_of: str | None = None
-
-    def remove(self, reason: str, duplicate_of: str | None = None) -> None:
-        """Take the image out of the product's sequence."""
-        self.outcome, self.reason, self.duplicate_of = "removed", reason, duplicate_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,9 +112,7 @@ class Case:
         )
         for case, noncompliant in zip(self.judged, over, strict=True):
             if noncompliant:
-                boxes = evidence.marks(case.rules, case.evidence, self.bundle.rulebook, *self._frame(case))
-                learned = compliance.learned_findings(case.rules, self.bundle.rulebook, boxes=boxes)
-                case.findings += _as_in(self.rulebook, learned)
+                case.findings += learned(case, self.bundle, self.rulebook)
             if rule := _barred(case, "any"):
                 case.remove(rule)
         self._match()
@@ -154,10 +128,6 @@ class Case:
                 case.remove(rule)
         return self.judged[best]
 
-    def _frame(self, case: Judged) -> tuple[int, int, Size]:
-        """Width and height of the source in pixels, and what it is letterboxed to."""
-        return case.shot.width or 1, case.shot.height or 1, self.bundle.size
-
     def _fit_to_lead(self, case: Judged) -> bool:
         """Whether the image could be the primary: nothing bars it, and p_primary is above the threshold."""
         return not _barred(case, "main") and case.p_primary > self._threshold("primary")
@@ -170,7 +140,7 @@ class Case:
         distinct = self._distinct([case for case in self.judged if case.outcome != "removed"])
         if len(distinct) < 3:
             return  # of two images neither can be told to be the stranger
-        for place, probability in kinship.strangers(self._features(distinct), self.bundle.manifest.kinship).items():
+        for place, probability in kinship.strangers(features(distinct), self.bundle.manifest.kinship).items():
             case = distinct[place]
             case.findings += (
                 Finding(
@@ -196,16 +166,12 @@ class Case:
         distinct = self._distinct(left)
         if not distinct or self._kinship_rule() is None:
             return
-        doubts = kinship.p_stranger(self._features(distinct), self.bundle.manifest.kinship)
+        doubts = kinship.p_stranger(features(distinct), self.bundle.manifest.kinship)
         for case, doubt in zip(distinct, doubts, strict=True):
             case.p_stranger = float(doubt)
         for case in left:
             if case not in distinct:
                 case.p_stranger = next(c.p_stranger for c in distinct if self._copies(case, c))
-
-    def _features(self, cases: list[Judged]) -> FloatArray:
-        """One feature vector an image, (n, D)."""
-        return np.stack([case.tokens.mean(axis=0) for case in cases])
 
     def _copies(self, a: Judged, b: Judged) -> bool:
         return self.p_copy.get(frozenset((a.index, b.index)), 0.0) > self._threshold("duplicate")
@@ -304,7 +270,7 @@ class Case:
             title, category = self.product.title, self.product.category
             classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
         # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
-        seen = 1.0 - classes[:, _active_classes(self.bundle.classes, self.rulebook)].sum(axis=1)
+        seen = 1.0 - classes[:, active_classes(self.bundle.classes, self.rulebook)].sum(axis=1)
         kin = np.array([1.0 - case.p_stranger for case in left], np.float32)[order]  # (S, L)
         clean = np.array([1.0 - case.p_noncompliant for case in left], np.float32)[order]
         pairs = np.array(list(combinations(range(order.shape[1]), 2)), np.int64).reshape(-1, 2)
@@ -326,7 +292,6 @@ class Case:
 
     def _search(self, chosen: Judged, left: list[Judged]) -> Decision:
         tokens = np.stack([case.tokens for case in left])  # (n, P, D)
-        active = _active_classes(self.bundle.classes, self.rulebook)
         answers: dict[tuple[int, ...], tuple[FloatArray, float]] = {}
 
         def score(sequences: list[tuple[int, ...]]) -> FloatArray:
@@ -349,16 +314,8 @@ class Case:
         for case in picked[1:]:
             case.outcome = "selected"
         classes, p_qualified = answers[found.sequence]
-        sight = self._sight(picked)
-        objections = evidence.objections(
-            self._with_the_set(classes, active, sight, picked),
-            self.bundle.classes,
-            self.rulebook,
-            sight,
-            lambda: self._masked(picked),
-            least=REPORTED_VIOLATION,
-            most=MAX_VIOLATIONS,
-        )
+        grounds = Grounds(self.product, picked, self.p_copy, self.bundle, self.rulebook, self.clock)
+        objections = grounds.objections(grounds.with_the_set(classes), least=REPORTED_VIOLATION, most=MAX_VIOLATIONS)
         passed = p_qualified >= self._threshold("qualified")
         feedback = ""
         author: Author = ""
@@ -367,114 +324,18 @@ class Case:
                 feedback = self.bundle.feedback(tokens[list(found.sequence)], self.product.title, self.product.category)
             author = "model"
         elif not passed and objections:
-            feedback, author = self._in_words(picked, sight, objections[0]), "rulebook"
+            feedback, author = grounds.in_words(objections[0]), "rulebook"
         return replace(
             self._decision("generated" if passed else "below_threshold"),
             sequence=tuple(case.shot.image.uri for case in picked),
             p_qualified=round(float(np.clip(p_qualified, 0.0, 1.0)), 6),
-            violations=tuple(
-                Violation(
-                    rule=objection.rule.id,
-                    scope=objection.rule.scope,
-                    probability=round(objection.probability, 6),
-                    image="" if objection.image is None else picked[objection.image].shot.image.uri,
-                )
-                for objection in objections
-            ),
+            violations=tuple(map(grounds.violation, objections)),
             feedback=feedback,
             feedback_by=author,
         )
 
-    def _sight(self, picked: list[Judged]) -> evidence.Sight:
-        """What stage 1 knows of a sequence."""
-        return evidence.Sight(
-            single_rules=self.bundle.single_rules,
-            rules=np.stack([case.rules for case in picked]),
-            p_primary=np.array([case.p_primary for case in picked], np.float32),
-            p_copy=np.array(
-                [[self.p_copy.get(frozenset((a.index, b.index)), 0.0) for b in picked] for a in picked], np.float32
-            ),
-            features=self._features(picked),
-        )
-
-    def _with_the_set(
-        self, classes: FloatArray, active: NDArray[np.bool_], sight: evidence.Sight, picked: list[Judged]
-    ) -> FloatArray:
-        """Class probabilities (C,) in which the rules have what the set's evidence took from p_qualified."""
-        classes = classes.copy()
-        left = 1.0 - float(classes[active].sum())
-        kin = float(np.prod([1.0 - case.p_stranger for case in picked]))
-        apart = float(np.prod(1.0 - sight.p_copy[np.triu_indices(len(picked), 1)]))
-        for rule, lost in (("different_product", left * (1.0 - kin)), ("duplicate", left * kin * (1.0 - apart))):
-            if rule in self.bundle.classes and rule in self.rulebook:
-                classes[self.bundle.classes.index(rule)] += lost
-        return classes
-
-    def _masked(self, picked: list[Judged]) -> FloatArray:
-        """Class probabilities with each image of the sequence masked in turn, (K, C)."""
-        tokens = np.stack([case.tokens for case in picked])
-        count = len(picked)
-        with self.clock.stage("sequence graph", count):
-            return self.bundle.sequence(
-                np.repeat(tokens[None], count, axis=0),
-                self.product.title,
-                self.product.category,
-                1.0 - np.eye(count, dtype=np.float32),
-            )
-
-    def _in_words(self, picked: list[Judged], sight: evidence.Sight, objection: evidence.Objection) -> str:
-        """The rulebook's words for an objection: which image, and where in it."""
-        rule, box = objection.rule, None
-        if objection.image is None:
-            return evidence.in_the_rulebooks_words(rule, sight, None)
-        case = picked[objection.image]
-        if rule.scope == "single" and case.evidence is not None and evidence.has_place(rule):
-            box = evidence.mark(case.evidence, *self._frame(case))
-        width, height, _ = self._frame(case)
-        return evidence.in_the_rulebooks_words(rule, sight, objection.image, box, (width, height))
-
     def _decision(self, status: Status, error: ErrorInfo | None = None) -> Decision:
-        by_index = {case.index: case for case in self.judged}
-        candidates = tuple(
-            _unreadable(shot) if (case := by_index.get(index)) is None else _candidate(case)
-            for index, shot in enumerate(self.shots)
-        )
-        return Decision(
-            sku=self.product.sku,
-            status=status,
-            title=self.product.title,
-            category=self.product.category,
-            candidates=candidates,
-            error=error,
-            bundle=self.bundle.name,
-            rulebook=f"{self.rulebook.id} {self.rulebook.version}",
-        )
-
-
-def failed(
-    product: Product, code: str, message: str, bundle: Bundle, rulebook: Rulebook, shots: list[Shot]
-) -> Decision:
-    """The decision on a product that an error stopped, with its code."""
-    return Decision(
-        sku=product.sku,
-        status="failed",
-        title=product.title,
-        category=product.category,
-        candidates=tuple(Candidate(uri=shot.image.uri, findings=shot.findings, reason=shot.code) for shot in shots),
-        error=ErrorInfo(code, message),
-        bundle=bundle.name,
-        rulebook=f"{rulebook.id} {rulebook.version}",
-    )
-
-
-def _as_in(rulebook: Rulebook, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """What the models found, weighed by the rulebook in force; rules that it does not have are dropped."""
-    known = {rule.id: rule for rule in rulebook.rules}
-    return tuple(
-        replace(finding, severity=rule.severity, role=rule.role)
-        for finding in findings
-        if (rule := known.get(finding.rule)) is not None
-    )
+        return decision(self.product, self.shots, self.judged, self.bundle, self.rulebook, status, error)
 
 
 def _barred(case: Judged, role: Role) -> str:
@@ -482,31 +343,6 @@ def _barred(case: Judged, role: Role) -> str:
     return next((f.rule for f in case.findings if f.severity == "error" and f.role == role), "")
 
 
-def _active_classes(classes: tuple[str, ...], rulebook: Rulebook) -> NDArray[np.bool_]:
-    """Classes that count against a sequence: rules of the rulebook, and `other`. bool (C,)."""
-    known = {rule.id for rule in rulebook.rules}
-    return np.array([name == "other" or name in known for name in classes])
-
-
 def _as_good(case: Judged, lead: Judged) -> bool:
     """Whether a copy of the primary could as well have been chosen."""
     return lead.p_primary - case.p_primary <= duplicates.EQUAL
-
-
-def _candidate(case: Judged) -> Candidate:
-    return Candidate(
-        uri=case.shot.image.uri,
-        width=case.shot.width,
-        height=case.shot.height,
-        p_primary=round(case.p_primary, 6),
-        p_noncompliant=round(case.p_noncompliant, 6),
-        findings=case.findings,
-        outcome=case.outcome,
-        reason=case.reason,
-        duplicate_of=case.duplicate_of,
-        thumbnail=case.shot.thumbnail,
-    )
-
-
-def _unreadable(shot: Shot) -> Candidate:
-    return Candidate(uri=shot.image.uri, findings=shot.findings, outcome="removed", reason=shot.code or "unread")

@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from agpis.bundle import Bundle, open_bundle
-from agpis.case import Case, Judged, failed
+from agpis.case import Case
 from agpis.clock import Clock
 from agpis.data import Decision, Product
+from agpis.decision import Judged, failed
 from agpis.errors import AgpisError
 from agpis.fetch import Fetcher
 from agpis.prepare import Preparer, Shot
@@ -105,19 +106,7 @@ class Pipeline:
             for index, shot in enumerate(shots):
                 if shot.pixels is None or outputs is None:
                     continue
-                judged.append(
-                    Judged(
-                        index,
-                        shot,
-                        float(outputs.p_primary[position]),
-                        float(outputs.p_noncompliant[position]),
-                        outputs.rules[position],
-                        outputs.tokens[position],
-                        outputs.patches[position],
-                        shot.findings,
-                        None if outputs.evidence is None else outputs.evidence[position],
-                    )
-                )
+                judged.append(Judged.read(index, shot, outputs, position))
                 position += 1
             yield Case(product, shots, judged, bundle, rulebook, self.settings, self.clock)
 
