@@ -314,7 +314,7 @@ class Case:
         for case in picked[1:]:
             case.outcome = "selected"
         classes, p_qualified = answers[found.sequence]
-        grounds = Grounds(self.product, picked, self.p_copy, self.bundle, self.rulebook, self.clock)
+        grounds = self._grounds(picked)
         objections = grounds.objections(grounds.with_the_set(classes), least=REPORTED_VIOLATION, most=MAX_VIOLATIONS)
         passed = p_qualified >= self._threshold("qualified")
         feedback = ""
@@ -333,6 +333,14 @@ class Case:
             feedback=feedback,
             feedback_by=author,
         )
+
+    def as_given(self) -> Grounds:
+        """All readable images in the merchant's order taken as one sequence: nothing is removed or chosen."""
+        self._match()
+        return self._grounds(self.judged)
+
+    def _grounds(self, picked: list[Judged]) -> Grounds:
+        return Grounds(self.product, picked, self.p_copy, self.bundle, self.rulebook, self.clock)
 
     def _decision(self, status: Status, error: ErrorInfo | None = None) -> Decision:
         return decision(self.product, self.shots, self.judged, self.bundle, self.rulebook, status, error)

@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from agpis import compliance, duplicates
+from agpis import decision, duplicates
 from agpis.bundle import Bundle, ImageOutputs
-from agpis.data import Finding, Image
+from agpis.case import Case
+from agpis.clock import Clock
+from agpis.data import Finding, Image, Product
 from agpis.errors import AgpisError, ImageError, SettingsError
 from agpis.fetch import Fetcher
 from agpis.images import Limits
 from agpis.prepare import Preparer, Shot
 from agpis.rulebook import Rulebook
+from agpis.settings import Settings
 
 Line = dict[str, Any]
 
@@ -33,14 +36,15 @@ LINES = 16
 def inspect(lines: Iterable[Line], bundle: Bundle, rulebook: Rulebook, *, base: str = "") -> Iterator[Line]:
     """`{"image"}` -> `{"image", "width", "height", "p_primary", "p_noncompliant", "findings"}`.
 
-    Findings are the measured checks' and, where p_noncompliant is above the bundle's threshold, the models'.
+    Findings are the measured checks' and, where p_noncompliant is above the bundle's threshold, the models', with the
+    box of what they object to where it has a place: the same that `generate` says of the image.
     """
 
     def answer(line: Line, shots: list[Shot], outputs: ImageOutputs) -> Line:
         shot = shots[0]
         learned: tuple[Finding, ...] = ()
         if outputs.p_noncompliant[0] > bundle.thresholds["noncompliant"]:
-            learned = compliance.learned_findings(outputs.rules[0], bundle.rulebook)
+            learned = decision.learned(decision.Judged.read(0, shot, outputs, 0), bundle, rulebook)
         return {
             **line,
             "width": shot.width,
@@ -81,10 +85,13 @@ def score(
 ) -> Iterator[Line]:
     """`{"sku", "title", "category"?, "images"}` -> plus `{"p_qualified", "violations", "feedback"}`.
 
-    `violations` lists every rule of the bundle's classes with its probability, the likeliest first.
+    p_qualified is the sequence model's. `violations` lists every rule of the bundle's classes, the likeliest first:
+    `rule`, `scope`, `probability` and `image`, the one to blame ("" where it is the sequence as a whole, or its title).
+    As in `generate`, what stage 1 sees of the images is heard on which rule it is, and on the image; the rules have
+    together what the sequence model gives them.
     """
 
-    qualified, other = bundle.classes.index("qualified"), bundle.classes.index("other")
+    qualified, settings, clock = bundle.classes.index("qualified"), Settings(), Clock()
 
     def images(line: Line) -> list[str]:
         _text(line, "title")
@@ -96,9 +103,10 @@ def score(
     def answer(line: Line, shots: list[Shot], outputs: ImageOutputs) -> Line:
         title, category = line["title"], str(line.get("category") or "")
         classes = bundle.sequence(outputs.tokens[None], title, category)[0]
-        order = np.argsort(-classes, kind="stable")
-        rules = [(bundle.rulebook.rule(bundle.classes[i]), classes[i]) for i in order if i not in (qualified, other)]
-        violations = [{"rule": r.id, "scope": r.scope, "probability": _probability(p)} for r, p in rules]
+        judged = [decision.Judged.read(index, shot, outputs, index) for index, shot in enumerate(shots)]
+        product = Product(str(line.get("sku") or ""), title, category, tuple(shot.image for shot in shots))
+        grounds = Case(product, shots, judged, bundle, rulebook, settings, clock).as_given()
+        violations = [asdict(grounds.violation(objection)) for objection in grounds.objections(classes)]
         return {
             **line,
             "p_qualified": _probability(classes[qualified]),
