@@ -7,6 +7,7 @@ less contrast than its rounding and its JPEG steps, a tilt turns the edges.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,7 +27,9 @@ def rulebook() -> Rulebook:
     """The rules asked about; rotations by quarters, and tilts of no angle: the resampling without the slant."""
     default = load_rulebook("default")
     rules = [default.rule(kind) for kind in KINDS]
-    upright = rules[-1].simulate.model_copy(update={"ranges": {"degrees": (0.0, 0.01), "quarter": (90, 180, 270)}})
+    turned = rules[-1].simulate
+    assert turned is not None
+    upright = turned.model_copy(update={"ranges": {"degrees": (0.0, 0.01), "quarter": (90, 180, 270)}})
     rules[-1] = rules[-1].model_copy(update={"simulate": upright})
     return Rulebook(id="residue", version="1", rules=tuple(rules))
 
@@ -75,7 +78,8 @@ def residue(pixels: np.ndarray, box: Box | None) -> np.ndarray | None:
         profile = windows(step)[at].mean((0, 2 - axis)).reshape(-1, 8).mean(0)
         profile = profile / (profile.mean() + 0.01)
         phases.append([*profile, profile.max(), profile.std()])
-    return np.nan_to_num(np.array([*found, *np.mean(phases, 0)]))
+    statistics: np.ndarray = np.nan_to_num(np.array([*found, *np.mean(phases, 0)]))
+    return statistics
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -163,7 +167,7 @@ def test_residue_finds_a_picture_saved_once_more(drawn_stock: Stock) -> None:
 
 
 @pytest.mark.shared
-def test_residue_tells_nothing_on_photographs(shared_data) -> None:
+def test_residue_tells_nothing_on_photographs(shared_data: Path) -> None:
     names = ("oxid", "kickstart", "saleor", "grandnode")
     stock = Stock(load([shared_data / name / "catalog.jsonl" for name in names]))
     value, low, high = told_apart(stock, Style.test().portable(), 1600)
