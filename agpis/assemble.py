@@ -23,6 +23,7 @@ from agpis.bundle_manifest import (
     FORMAT_VERSION,
     IMAGE_ROLES,
     UNSET,
+    Choice,
     Graph,
     Kinship,
     Limit,
@@ -198,6 +199,7 @@ def assemble(
             calibration=_calibration(parts),
             qualified=_qualified(parts),
             kinship=_kinship(parts),
+            choice=_choice(parts),
             training=_training(parts),
             metrics={
                 kind: {k: v for k, v in checkpoint.metrics.items() if k not in ("thresholds", "qualified")}
@@ -423,6 +425,11 @@ def _kinship(parts: _Parts) -> Kinship:
     if "tokens" in parts.kept_roles():
         return parts.base.manifest.kinship
     return Kinship(data="not set on this bundle's tokens")
+
+
+def _choice(parts: _Parts) -> Choice | None:
+    """Weights of the choice of the primary, which belong to all that the image graphs give."""
+    return parts.base.manifest.choice if parts.kept_roles().keys() >= set(IMAGE_ROLES) else None
 
 
 def _valid(entry: type[Entry], row: Any, what: str, kind: Kind) -> Entry:

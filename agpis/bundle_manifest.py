@@ -127,6 +127,22 @@ class Weighing(_Entry):
     data: str
 
 
+class Choice(_Entry):
+    """Weights of what speaks for an image as the primary; `agpis.choice.FEATURES` explains each. All speak for it."""
+
+    primary: float = Field(ge=0)
+    clean: float = Field(ge=0)
+    unmarked: float = Field(ge=0)
+    whole: float = Field(ge=0)
+    alike: float = Field(ge=0)
+    colours: float = Field(ge=0)
+    found: float = Field(ge=0)
+    holds: float = Field(ge=0)
+    entire: float = Field(ge=0)
+    cleanest: float = Field(ge=0)
+    data: str
+
+
 class Manifest(_Entry):
     """Contents of manifest.json."""
 
@@ -145,6 +161,8 @@ class Manifest(_Entry):
     """Of the duplicate matchers, see `agpis.duplicates.CALIBRATION`."""
     qualified: Qualified = Qualified()
     kinship: Kinship = Kinship()
+    choice: Choice | None = None
+    """None: the primary is the image with the largest p_primary, weighed by kinship (`agpis.case`)."""
     weighing: Weighing | None = None
     """None: the probabilities are multiplied, with hand-set powers (`agpis.case`)."""
     training: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, duplicates, kinship, primary, sequence, weighing
+from agpis import choice, compliance, duplicates, kinship, primary, sequence, weighing
 from agpis.bundle import Bundle
 from agpis.clock import Clock
 from agpis.data import Author, Decision, ErrorInfo, Finding, Product, Role, Status
@@ -77,6 +77,8 @@ class Case:
         """What `a` and `b` of a match count."""
         self.p_copy: dict[frozenset[int], float] = {}
         """Indices of two images -> probability that they show the same photograph."""
+        self.chances: dict[int, float] = {}
+        """Index of an image -> probability that it is the one to lead, where the bundle has a `choice`."""
 
     def decide(self) -> Decision:
         """The decision, by the paper's order: primary, content, duplicates, enough left, sequence."""
@@ -119,14 +121,36 @@ class Case:
         self._remove_strangers()
         # The paper's threshold is on p_primary alone; the choice among what is above it also sees the other images.
         eligible = np.array([case.outcome != "removed" and self._fit_to_lead(case) for case in self.judged])
-        scores = np.array([case.p_primary * (1.0 - case.p_stranger) for case in self.judged], np.float32)
-        best = primary.choose_primary(scores, eligible, 0.0)
+        best = primary.choose_primary(self._weighed(eligible), eligible, 0.0)
         if best is None:
             return None
         for index, case in enumerate(self.judged):
             if index != best and case.outcome != "removed" and (rule := _barred(case, "secondary")):
                 case.remove(rule)
         return self.judged[best]
+
+    def _weighed(self, eligible: NDArray[np.bool_]) -> NDArray[np.floating]:
+        """(n,) what the primary is chosen by: `agpis.choice`, or p_primary and kinship where the bundle has none."""
+        fitted = self.bundle.manifest.choice
+        if fitted is None:
+            return np.array([case.p_primary * (1.0 - case.p_stranger) for case in self.judged], np.float32)
+        if not eligible.any():
+            return np.zeros(len(eligible))
+        left = self.left
+        views, threshold = [self._view(case) for case in left], self._threshold("duplicate")
+        rows = choice.features(
+            [case.p_primary for case in left],
+            [case.p_noncompliant for case in left],
+            [case.rules for case in left],
+            [case.tokens for case in left],
+            [[self.p_copy.get(frozenset((a.index, b.index)), 0.0) for b in left] for a in left],
+            duplicates.crops(self._matches_of(left), threshold, views),
+            self.bundle.manifest.token_layout,
+        )
+        scores = dict(zip((case.index for case in left), choice.scores(rows, fitted), strict=True))
+        found = choice.chances([scores.get(case.index, 0.0) for case in self.judged], eligible)
+        self.chances = {case.index: float(chance) for case, chance in zip(self.judged, found, strict=True)}
+        return found
 
     def _fit_to_lead(self, case: Judged) -> bool:
         """Whether the image could be the primary: nothing bars it, and p_primary is above the threshold."""
@@ -231,9 +255,9 @@ class Case:
         if (whole := wholes.get(lead)) is not None and self._fit_to_lead(left[whole]):
             lead = whole
         p_noncompliant, parts = np.array([case.p_noncompliant for case in left], np.float32), frozenset(wholes)
-        # Which of its own copies leads is chance where p_primary hardly differs: there the rule for duplicates decides.
+        # Which of its own copies leads is chance where they are as good: there the rule for duplicates decides.
         copies = {match.a + match.b - lead for match in matches if match.probability > threshold and lead in match.pair}
-        equals = {i for i in copies - parts if self._fit_to_lead(left[i]) and _as_good(left[i], left[lead])} | {lead}
+        equals = {lead} | {i for i in copies - parts if self._as_good(left[i], left[lead])}
         among = [match for match in matches if equals.issuperset(match.pair)]
         lead = duplicates.resolve(among, threshold, None, p_noncompliant, parts).get(lead, lead)
         dropped = duplicates.resolve(matches, threshold, lead, p_noncompliant, parts)
@@ -254,6 +278,14 @@ class Case:
             )
             left[lost].remove("duplicate", left[kept].shot.image.uri)
         return left[lead]
+
+    def _as_good(self, case: Judged, lead: Judged) -> bool:
+        """Whether a copy of the primary could as well have been chosen."""
+        if not self._fit_to_lead(case):
+            return False
+        if self.chances:
+            return self.chances[lead.index] - self.chances[case.index] <= duplicates.EQUAL
+        return lead.p_primary - case.p_primary <= duplicates.EQUAL
 
     @property
     def left(self) -> list[Judged]:
@@ -349,8 +381,3 @@ class Case:
 def _barred(case: Judged, role: Role) -> str:
     """The rule that keeps the image out of this role ("any": out of the sequence), or ""."""
     return next((f.rule for f in case.findings if f.severity == "error" and f.role == role), "")
-
-
-def _as_good(case: Judged, lead: Judged) -> bool:
-    """Whether a copy of the primary could as well have been chosen."""
-    return lead.p_primary - case.p_primary <= duplicates.EQUAL

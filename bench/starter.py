@@ -41,11 +41,11 @@ from agpis.metrics import (
 )
 from agpis.simulate import SHARES, SINGLE, Mix, Stock, Style, images, load, sequences
 from agpis.simulate.image_samples import ImageSample
-from agpis.simulate.multi import close_up
 from agpis.simulate.sequence_samples import Sample
 from agpis.simulate.stock import WHOLE
 from bench.duplicates import iou
 from bench.machine import machine
+from bench.primary import planted, scores
 
 FALSE_ALARMS = 0.03  # share of clean pictures that may be removed, for the non-compliance threshold
 IMAGES, SEQUENCES = 900, 700  # a source
@@ -139,22 +139,20 @@ def measure_box(bundle: Bundle, seen: Seen, sample: ImageSample, out: ImageOutpu
 
 
 def measure_primary(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Generator) -> None:
-    """Top-1 among a product's pictures: natural where some would not be accepted, and with wrong ones planted."""
+    """Top-1 of the bundle's choice among a product's pictures: natural where some would not be accepted, and with wrong
+    ones planted. A `choice` that was fitted on this source flatters: `bench.primary` leaves it out."""
     rules = [rule for rule in bundle.single_rules if rule in SINGLE]
     for product in stock.products:
         good = [view in WHOLE for view in product.views]
         if not any(good):
             continue
-        p = bundle.image(stack(list(product.pictures), bundle.size)).p_primary
+        score, p = scores(bundle, product.pictures)
         if not all(good) and "unknown" not in product.views:
-            seen.primary_natural.append(good[int(p.argmax())])
+            seen.primary_natural.append(good[int(score.argmax())])
         seen.best_primary.append(float(p[good].max()))
-        whole = product.pictures[good.index(True)]
-        planted = [close_up(whole, rng)]
-        for rule in rng.choice(rules, 2, replace=False):
-            planted.append(SINGLE[str(rule)](whole, rng, Style.test().having(stock.pool(rng))).pixels)
-        q = bundle.image(stack([*product.pictures, *planted], bundle.size)).p_primary
-        seen.primary_planted.append(([*good, False, False, False])[int(q.argmax())])
+        wrong = planted(product, stock, rules, rng)
+        score, q = scores(bundle, [*product.pictures, *wrong])
+        seen.primary_planted.append(([*good, False, False, False])[int(score.argmax())])
         seen.bad_primary.extend(float(value) for value in q[len(product.pictures) :])
 
 

@@ -17,9 +17,10 @@ from torch import nn
 
 from agpis.assemble import assemble, open_model
 from agpis.bundle import STARTER, Bundle, open_bundle, sha256
-from agpis.bundle_manifest import UNSET, Kinship, Threshold
+from agpis.bundle_manifest import IMAGE_ROLES, UNSET, Kinship, Threshold
 from agpis.catalogue import read
 from agpis.checkpoint import Checkpoint, Kind, write_checkpoint
+from agpis.choice import FEATURES
 from agpis.errors import BundleError, OutputError, TrainingError
 from agpis.export import check_matchable
 from agpis.graphs import ComplianceGraph, has_square_grid
@@ -102,7 +103,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     folder = tmp_path_factory.mktemp("checkpoints")
     base = Path(shutil.copytree(STARTER, folder / "base"))
     row = json.loads((base / "manifest.json").read_text("utf-8"))
-    row |= {"id": "base", "calibration": CALIBRATION}
+    row |= {"id": "base", "calibration": CALIBRATION, "choice": dict.fromkeys(FEATURES, 0.5) | {"data": "by hand"}}
     (base / "manifest.json").write_text(json.dumps(row), "utf-8")
     tokenizer = train_tokenizer(["round lamp", "square box"] * 3, 280)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -323,6 +324,8 @@ def _thresholds_go_with_their_roles(bundle: Bundle, base: Bundle, kinds: set[str
     assert manifest.calibration == {name: CALIBRATION[name] for name in left}
     assert manifest.metrics.get("primary", {"auc": 0.7}) == {"auc": 0.7}
     assert manifest.kinship == (Kinship(data="not set on this bundle's tokens") if "tokens" in new else old.kinship)
+    assert old.choice is not None
+    assert manifest.choice == (None if new & set(IMAGE_ROLES) else old.choice)
 
 
 def test_an_assembled_bundle_is_a_base_too(parts: Parts, made: Callable[[str], Bundle], tmp_path: Path) -> None:
