@@ -357,8 +357,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("give a folder and its sources, in turn")
     cv2.setNumThreads(1)
     by_source: dict[str, Seen] = {}
+    bundles: dict[str, Any] = {}
     for folder, names in zip(options.pairs[::2], options.pairs[1::2], strict=True):
         bundle = open_bundle(folder, threads=options.threads)
+        training = bundle.manifest.training
+        bundles[folder] = {"left_out": names.split(","), "trained_on": bundle.manifest.trained_on, "training": training}
         for name in names.split(","):
             by_source[name] = measure(
                 bundle,
@@ -372,6 +375,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name} ({folder}), as it stands{known}", flush=True)
             printed(figures(by_source[name], bundle.thresholds["noncompliant"]))
     written = conclude(by_source)
+    command = f"python -m bench.starter {' '.join(options.pairs)} --scale {options.scale:g} --seed {options.seed}"
+    command += " --plain" if options.plain else ""
+    written["metrics"]["how"] = {"command": command, "machine": machine(), "bundles": bundles}
     if options.out:
         options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 

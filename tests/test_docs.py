@@ -7,10 +7,13 @@ import dataclasses
 import re
 from pathlib import Path
 
+from agpis.bundle import open_bundle
 from agpis.cli import EXIT_CODES, app
 from agpis.data import STATUSES, Candidate, Decision
 from agpis.errors import OUTPUT_CODES
 from agpis.samples import SAMPLE_CODES
+from bench.card import card, graph_sizes, into_readme
+from bench.sheets import recorded
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,6 +79,22 @@ def test_links_in_the_documents_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_the_figures_are_those_in_the_shipped_bundles_manifest() -> None:
+    """`python -m bench.card` says how to make README, docs/model-card.md and MODEL_CARD.md anew."""
+    bundle = open_bundle(None)
+    manifest, sizes = bundle.manifest, graph_sizes(bundle.folder, bundle.manifest)
+    assert manifest.metrics["left_out"]
+    assert into_readme(README, manifest) == README
+    assert (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8") == card(manifest, sizes)
+    record = recorded(ROOT / "docs" / "card")
+    assert record["graphs"] == {name: graph.sha256 for name, graph in manifest.graphs.items()}
+    shown = card(manifest, sizes, record, "card")
+    assert (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8") == shown
+    assert {sheet["file"] for sheet in record["sheets"] if sheet["file"]} == {
+        path.name for path in (ROOT / "docs" / "card").glob("*.jpg")
+    }
 
 
 def test_no_document_names_a_path_of_one_machine() -> None:
