@@ -260,7 +260,7 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
         "primary top-1, some candidates wrong": _share(seen.primary_natural),
         "primary top-1, wrong ones planted": _share(seen.primary_planted),
         "primary AUC, acceptable against planted": _interval(
-            seen.best_primary, seen.bad_primary, list(range(len(seen.best_primary) + len(seen.bad_primary)))
+            seen.best_primary, seen.bad_primary, [str(i) for i in range(len(seen.best_primary) + len(seen.bad_primary))]
         ),
     }
     if threshold is not None:
@@ -400,7 +400,7 @@ def conclude(by_source: dict[str, Seen]) -> dict[str, Any]:
         total.add(seen)
     tempered = calibration(total)
     for seen in (total, *by_source.values()):
-        again = calibrated(np.stack(seen.classes), Qualified(**tempered))
+        again = calibrated(np.stack(seen.classes), Qualified.model_validate(tempered))
         seen.qualified[:] = [float(p) for p in again[:, 0]]
     noncompliant, primary = threshold_for_false_alarms(total.clean, FALSE_ALARMS), primary_threshold(total)
     for name, seen in by_source.items():
