@@ -25,6 +25,7 @@ from agpis.bundle import open_bundle
 from agpis.bundle_manifest import Manifest
 from bench.measured import (
     ALARM_TARGET,
+    ELSEWHERE,
     KIND_TARGET,
     KINDS,
     RULES,
@@ -41,6 +42,7 @@ from bench.measured import (
     rows_of,
     stated,
     table,
+    value_of,
     verdict,
 )
 from bench.sheets import write_sheets
@@ -222,6 +224,7 @@ def how_good(manifest: Manifest) -> list[str]:
             cells.insert(2, cell(found.seeds))
         rows.append([*cells, verdict(found.mean >= KIND_TARGET)])
     lines += table(head, rows)
+    lines += elsewhere(metrics)
     lines += [
         "Intervals: bootstrap over products. Targets are those of the project's issue C, for the mean over sources. "
         "Thresholds and calibration were set on these same sources, so figures at a threshold and the calibration "
@@ -295,6 +298,16 @@ def _flat(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, An
     return found
 
 
+def elsewhere(metrics: Mapping[str, Any]) -> list[str]:
+    """Figures of other benches that have a target."""
+    rows = [
+        [row.label, cell(figure), row.wanted, verdict(row.met(value_of(figure)))]
+        for row in ELSEWHERE
+        if not math.isnan(value_of(figure := at(metrics, row.path)))
+    ]
+    return table(["figures of other benches", "", "target", ""], rows) if rows else []
+
+
 def weakest_kind(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Over]]:
     """The kind of broken pictures that is told worst: at most one."""
     for kind, found in list(parts_over(metrics, KINDS).items())[:1]:
@@ -338,6 +351,11 @@ def failures(metrics: Mapping[str, Any]) -> list[str]:
         f"{row.label} {found.mean:.3f} ({row.wanted})"
         for row, found in rows_of(metrics)
         if row.target is not None and not row.met(found.mean)
+    ]
+    missed += [
+        f"{row.label} {value:.3f} ({row.wanted})"
+        for row in ELSEWHERE
+        if not math.isnan(value := value_of(at(metrics, row.path))) and not row.met(value)
     ]
     if missed:
         lines.append(f"- Targets that are not met: {'; '.join(missed)}.")
@@ -427,6 +445,11 @@ def readme_table(manifest: Manifest) -> str:
         [row.label, str(found), row.wanted + (f", {verdict(row.met(found.mean))}" if row.target is not None else "")]
         for row, found in rows_of(metrics)
         if row.short
+    ]
+    rows += [
+        [row.label, f"{value:.3f}", f"{row.wanted}, {verdict(row.met(value))}"]
+        for row in ELSEWHERE
+        if row.short and not math.isnan(value := value_of(at(metrics, row.path)))
     ]
     number = len(metrics.get("left_out", {}))
     lines = table([f"bundle `{manifest.id}`, {number} left-out sources", "mean ± spread over sources", "target"], rows)
