@@ -1,4 +1,8 @@
-"""Choice of the primary image (paper 3.3.1, eq. 1): the likeliest one, or none at all."""
+"""Choice of the primary image (paper 3.3.1, eq. 1): the likeliest one, or none at all.
+
+The paper's likelihood is p_primary of each image by itself. What the pipeline gives here instead, for the images whose
+p_primary is above the bundle's threshold, is weighed by the product's other images (`agpis.kinship`, `agpis.choice`).
+"""
 
 from __future__ import annotations
 
