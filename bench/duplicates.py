@@ -2,12 +2,16 @@
 
     python -m bench.duplicates                    # ImageNet's EfficientNet-Lite0 patches (needs the extra `train`)
     python -m bench.duplicates --bundle FOLDER    # the patches of a bundle
-    python -m bench.duplicates --fit              # also prints the coefficients fitted on all sources (CALIBRATION)
+    python -m bench.duplicates --bundle FOLDER --fit --into FIGURES.json
+
+`--fit` fits the logistic functions (`agpis.duplicates.CALIBRATION`) on all sources and prints them; `--into` writes
+them, the threshold and the figures into a JSON file, as `python -m agpis.recipe figures --figures FIGURES.json` takes
+it; what else that file says stays.
 
 Copies are made by `agpis.simulate.pair` out of catalogue pictures. They must be told from other views of the same
-product: original against another view, and copy of one view against another view. Sister products (one photograph in
-other colours) are other products, but never in one gallery; they are reported apart. The logistic functions are fitted
-without the source that they are measured on. About 12 minutes on one core, most of it for the EdgeBoxes column.
+product (original against another view, and copy of one view against another view) and from sister products, which
+often are one photograph in other colours. The functions are fitted without the source that they are measured on; no
+figure of the table knows its own source but the line that says so. About 25 minutes on one core, most of it for SIFT.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,7 @@ from sklearn.linear_model import LogisticRegression
 from agpis import duplicates, edgeboxes
 from agpis.data import Box
 from agpis.images import Size, decode, letterbox, placement
-from agpis.metrics import auc, bootstrap, threshold_for_false_alarms
+from agpis.metrics import Interval, auc, bootstrap, threshold_for_false_alarms
 from agpis.simulate.pair import KINDS, copied
 from agpis.simulate.style import Style
 from bench.machine import machine
@@ -52,6 +56,12 @@ REAL_COPIES = {
     ("saleor", "dash-force"): "the second side is the first one mirrored",
 }
 """Products whose own views are copies of each other, found by eye: no negatives."""
+NEGATIVES = ("view", "sister")
+"""Kinds of pairs that copies must be told from; false alarms are counted on them."""
+USED = ("likeness", "evidence", "inliers", "misfit")
+"""Statistics that the function `dense` is fitted on."""
+SISTERS = 40
+"""Families of sister products a source, at most."""
 CROPPED_DETAILS = ("oxid", "kickstart")
 """Sources whose `detail` views are mostly crops of the product's other pictures, by eye and by the data README."""
 
@@ -72,10 +82,12 @@ class Shot:
     pooled: NDArray[np.float32] | None = None
     """Global feature of the network, L2-normalised."""
     proposals: edgeboxes.Proposals | None = None
+    copied: bool = False
 
-    def as_view(self) -> duplicates.View:
+    def as_view(self, *, with_pixels: bool = True) -> duplicates.View:
         assert self.patches is not None
-        return duplicates.View(self.patches, self.pixels.shape[1], self.pixels.shape[0], SIZE, self.boxed)
+        height, width = self.pixels.shape[:2]
+        return duplicates.View(self.patches, width, height, SIZE, self.boxed if with_pixels else None)
 
 
 @dataclass
@@ -108,13 +120,13 @@ def are_views(a: Shot, b: Shot) -> bool:
     return not (a.source in CROPPED_DETAILS and "detail" in views) and a.source != "kickstart"
 
 
-def collect(data: Path, products: int, seed: int) -> list[Pair]:
+def collect(data: Path, sources: Sequence[str], products: int, seed: int) -> list[Pair]:
     rng = np.random.default_rng(seed)
     grounds = sorted((data / "clothing" / "images").iterdir())
     style = Style.test().having(tuple(read(p) for p in rng.choice(np.asarray(grounds, object), 24, replace=False)))
     pairs: list[Pair] = []
     singles: list[Shot] = []
-    for source in SOURCES:
+    for source in sources:
         lines = [json.loads(line) for line in (data / source / "catalog.jsonl").read_text().splitlines()]
         several = [line for line in lines if len(line["images"]) > 1]
         for at in rng.permutation(len(several))[: products * (3 if source == "magento" else 1)]:
@@ -128,7 +140,7 @@ def collect(data: Path, products: int, seed: int) -> list[Pair]:
             for i in range(min(2, len(shots))):
                 for kind in KINDS:
                     copy = copied(shots[i].pixels, rng, style, kind)
-                    made = Shot(source, line["sku"], line.get("style", ""), shots[i].view, copy.pixels)
+                    made = Shot(source, line["sku"], line.get("style", ""), shots[i].view, copy.pixels, copied=True)
                     pairs.append(Pair(shots[i], made, kind, copy.box))
                     others = [o for o in shots if o is not shots[i] and are_views(o, shots[i])]
                     if others and rng.random() < 0.4:
@@ -138,13 +150,14 @@ def collect(data: Path, products: int, seed: int) -> list[Pair]:
             if line.get("style"):
                 styles.setdefault(line["style"], []).append(line)
         families = [family for family in styles.values() if len(family) > 1]
-        for at in rng.permutation(len(families))[:12]:
+        for at in rng.permutation(len(families))[:SISTERS]:
             a, b = (
                 Shot(source, line["sku"], line["style"], line["views"][0], read(data / source / line["images"][0]))
                 for line in families[at][:2]
             )
-            pairs.append(Pair(a, b, "sister"))
-    for _ in range(300):
+            if not np.array_equal(a.pixels, b.pixels):  # sizes of one article share a picture
+                pairs.append(Pair(a, b, "sister"))
+    for _ in range(50 * len(sources)):
         a, b = (singles[int(i)] for i in rng.integers(len(singles), size=2))
         if a.sku != b.sku and not (a.style and a.style == b.style):
             pairs.append(Pair(a, b, "other"))
@@ -158,7 +171,8 @@ Network = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-9)
+    found: NDArray[np.float32] = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-9)
+    return found
 
 
 def imagenet(data: Path) -> Network:
@@ -238,32 +252,53 @@ def perceptual_hash(pair: Pair) -> float:
     return float((bits(pair.a.pixels) == bits(pair.b.pixels)).mean())
 
 
-def orb(pair: Pair) -> float:
-    """ORB features at 512 pixels, matched both ways, similarity transform by RANSAC; inliers, mirrored tried too."""
-    finder = cv2.ORB_create(nfeatures=500, fastThreshold=7)
+class Local:
+    """Local features at 512 pixels, matched both ways, similarity transform by RANSAC: inliers; mirrored tried too.
 
-    def grey(pixels: Pixels) -> Pixels:
-        f = min(1.0, 512 / max(pixels.shape[:2]))
-        return np.asarray(
-            cv2.cvtColor(cv2.resize(pixels, None, fx=f, fy=f, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY),
-            np.uint8,
-        )
+    A picture's features are kept for its other pairs. `seconds` is the mean of a pair alone: two pictures, one match.
+    """
 
-    first, second = grey(pair.a.pixels), grey(pair.b.pixels)
-    points, words = finder.detectAndCompute(first, None)
-    best = 0
-    for other in (second, np.ascontiguousarray(second[:, ::-1])):
-        points_b, words_b = finder.detectAndCompute(other, None)
+    def __init__(self, finder: Any, norm: int) -> None:
+        self.finder, self.matcher = finder, cv2.BFMatcher(norm, crossCheck=True)
+        self.known: dict[int, list[Any]] = {}
+        self.describing = self.matching = 0.0
+        self.pairs = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.matching / max(1, self.pairs) + 2 * self.describing / max(1, len(self.known))
+
+    def __call__(self, pair: Pair) -> float:
+        first, second = self._features(pair.a), self._features(pair.b)
+        started = time.process_time()
+        best = max(self._inliers(first[0], other) for other in second)
+        self.matching += time.process_time() - started
+        self.pairs += 1
+        return float(best)
+
+    def _features(self, shot: Shot) -> list[Any]:
+        """Points and words of the picture and of its mirrored one."""
+        if id(shot) not in self.known:
+            started = time.process_time()
+            f = min(1.0, 512 / max(shot.pixels.shape[:2]))
+            grey = cv2.cvtColor(
+                cv2.resize(shot.pixels, None, fx=f, fy=f, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+            )
+            both = [self.finder.detectAndCompute(one, None) for one in (grey, np.ascontiguousarray(grey[:, ::-1]))]
+            self.known[id(shot)] = [(cv2.KeyPoint.convert(points), words) for points, words in both]
+            self.describing += time.process_time() - started
+        return self.known[id(shot)]
+
+    def _inliers(self, first: Any, second: Any) -> int:
+        (points, words), (points_b, words_b) = first, second
         if words is None or words_b is None:
-            continue
-        matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words, words_b)
+            return 0
+        matches = self.matcher.match(words, words_b)
         if len(matches) < 4:
-            continue
-        a = np.float32([points[m.queryIdx].pt for m in matches])
-        b = np.float32([points_b[m.trainIdx].pt for m in matches])
+            return 0
+        a, b = points[[m.queryIdx for m in matches]], points_b[[m.trainIdx for m in matches]]
         _, inliers = cv2.estimateAffinePartial2D(a, b, ransacReprojThreshold=5, maxIters=1000)
-        best = max(best, 0 if inliers is None else int(inliers.sum()))
-    return float(best)
+        return 0 if inliers is None else int(inliers.sum())
 
 
 def edge(pair: Pair, network: Network) -> tuple[float, float, Box]:
@@ -290,14 +325,20 @@ def fitted(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> Logistic
 
 
 def left_out(values: NDArray[np.float64], pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Logit of each pair by a function fitted without the pair's source (and without sisters)."""
+    """Logit of each pair by a function fitted without the pair's source."""
     sources, positive, _ = labels(pairs)
-    use = np.array([p.kind != "sister" for p in pairs])
     scores = np.zeros(len(pairs))
     for source in np.unique(sources):
-        train, test = (sources != source) & use, sources == source
+        train, test = sources != source, sources == source
         scores[test] = fitted(values[train], positive[train]).decision_function(values[test])
     return scores
+
+
+def coefficients(keys: Sequence[str], values: NDArray[np.float64], positive: NDArray[np.bool_]) -> dict[str, float]:
+    """Of one function, fitted on all pairs, as `agpis.duplicates.CALIBRATION` has it."""
+    model = fitted(values, positive)
+    found = {"bias": float(model.intercept_[0]), **dict(zip(keys, model.coef_[0].tolist(), strict=True))}
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def labels(pairs: Sequence[Pair]) -> tuple[NDArray[np.str_], NDArray[np.bool_], NDArray[np.str_]]:
@@ -314,118 +355,223 @@ def iou(a: Box, b: Box) -> float:
     return across * down / (a.w * a.h + b.w * b.h - across * down)
 
 
-def line(name: str, scores: NDArray[np.float64], pairs: Sequence[Pair], cost: str) -> str:
-    _, _, kinds = labels(pairs)
-    hard = np.isin(kinds, ("view", "other"))
+@dataclass(frozen=True)
+class Figures:
+    """One finder's: AUC and recall at 1 % false alarms; negatives are other views and sister products."""
+
+    limit: float
+    """Score that 1 % of the negatives exceed."""
+    auc: dict[str, Interval]
+    recall: dict[str, Interval]
+
+
+def measure(scores: NDArray[np.float64], pairs: Sequence[Pair]) -> Figures:
+    _, positive, kinds = labels(pairs)
+    hard = np.isin(kinds, NEGATIVES)
     limit = threshold_for_false_alarms(scores[hard], 0.01)
-    cells = []
-    single = np.isin(kinds, KINDS) & (kinds != "combined")
-    for mask in (single, *(kinds == kind for kind in KINDS)):
-        both = mask | hard
-        cells.append(f"{auc(scores[both], mask[both]):.3f} {(scores[mask] > limit).mean():.2f}" if mask.any() else "-")
-    both = single | hard
-    interval = bootstrap(
-        auc, scores[both], single[both], groups=[p.a.sku for p, b in zip(pairs, both, strict=True) if b]
-    )
-    sisters = (scores[kinds == "sister"] > limit).mean()
-    return f"| {name} | {' | '.join(cells)} | {interval} | {sisters:.2f} | {cost} |"
+    skus = np.array([p.a.sku for p in pairs])
+    single = positive & (kinds != "combined")
+    areas, recalls = {}, {}
+    for name, mask in (("single", single), *((kind, kinds == kind) for kind in KINDS)):
+        if mask.any() and hard.any():
+            both = mask | hard
+            areas[name] = bootstrap(auc, scores[both], mask[both], groups=skus[both].tolist(), rounds=300)
+            found = scores[mask] > limit
+            recalls[name] = bootstrap(_mean, found, np.ones(len(found), bool), groups=skus[mask].tolist(), rounds=300)
+    return Figures(limit, areas, recalls)
+
+
+def _mean(scores: Any, positive: Any) -> float:
+    return float(np.mean(scores))
+
+
+def line(name: str, scores: NDArray[np.float64], pairs: Sequence[Pair], cost: str) -> str:
+    found = measure(scores, pairs)
+    cells = [
+        f"{found.auc[kind].value:.4f} / {found.recall[kind].value:.3f}" if kind in found.auc else "-"
+        for kind in ("single", *KINDS)
+    ]
+    ranges = [
+        f"{one.low:.4f}-{one.high:.4f} / {two.low:.3f}-{two.high:.3f}"
+        for kind in ("single", "combined")
+        if (one := found.auc.get(kind)) and (two := found.recall.get(kind))
+    ]
+    _, positive, kinds = labels(pairs)
+    single, others = scores[positive & (kinds != "combined")], []
+    for kind in (*NEGATIVES, "other"):
+        them = scores[kinds == kind]
+        if len(them) and len(single):
+            both = np.concatenate([single, them])
+            area = auc(both, np.arange(len(both)) < len(single))
+            others.append(f"{kind} {area:.4f} ({(them > found.limit).mean():.1%})")
+    return f"| {name} | {' | '.join(cells)} | {'; '.join(ranges)} | {', '.join(others)} | {cost} |"
+
+
+HEADER = ("finder", "single changes", *KINDS, "intervals: single; combined", "single against (flagged)", "ms a pair")
 
 
 def speed(pairs: Sequence[Pair], calibration: dict[str, Any]) -> float:
-    """CPU seconds a picture for galleries of 7: views of one product, then of others."""
-    shots: dict[str, list[Shot]] = {}
+    """CPU seconds a picture for galleries of 7: six pictures of a source, views of one product first, and a copy."""
+    shots: dict[str, dict[int, Shot]] = {}
+    copies: dict[str, list[Shot]] = {}
     for pair in pairs:
-        if pair.kind == "view":
-            for shot in (pair.a, pair.b):
-                if not any(shot is known for known in shots.setdefault(pair.a.source, [])):
-                    shots[pair.a.source].append(shot)
-    galleries = [some[at : at + 7] for some in shots.values() for at in range(0, len(some) - 6, 7)][:40]
+        for shot in (pair.a, pair.b):
+            if shot.copied:
+                copies.setdefault(shot.source, []).append(shot)
+            elif pair.kind == "view":
+                shots.setdefault(shot.source, {})[id(shot)] = shot
+    galleries = []
+    for source, known in shots.items():
+        some = list(known.values())
+        for at in range(0, len(some) - 5, 6):
+            group = some[at : at + 6]
+            skus = {shot.sku for shot in group}
+            copy = next((c for c in copies.get(source, []) if c.sku in skus), None)
+            galleries.append(group if copy is None else [*group, copy])
+    galleries = galleries[:40]
     seconds = []
     for _ in range(3):
         started = time.process_time()
         for gallery in galleries:
             duplicates.match_pairs([shot.as_view() for shot in gallery], calibration=calibration)
         seconds.append(time.process_time() - started)
-    return min(seconds) / max(1, 7 * len(galleries))  # the least disturbed of three
+    return min(seconds) / max(1, sum(map(len, galleries)))  # the least disturbed of three
+
+
+def statistics(
+    pairs: Sequence[Pair], keys: Sequence[str], calibration: dict[str, Any], *, with_pixels: bool = True
+) -> tuple[list[duplicates.PairMatch], NDArray[np.float64], float]:
+    """Matches, their statistics (pairs, keys), CPU seconds a pair alone."""
+    started = time.process_time()
+    found = [
+        duplicates.match_pairs([s.as_view(with_pixels=with_pixels) for s in (p.a, p.b)], calibration=calibration)[0]
+        for p in pairs
+    ]
+    seconds = (time.process_time() - started) / len(pairs)
+    return found, np.array([[(match.statistics or {})[key] for key in keys] for match in found]), seconds
+
+
+def boxes(pairs: Sequence[Pair], found: Sequence[duplicates.PairMatch], kind: str) -> tuple[float, int]:
+    """Share of boxes of the source with IoU >= 0.5, and out of how many."""
+    right = [iou(m.box_a, p.box) >= 0.5 for p, m in zip(pairs, found, strict=True) if p.kind == kind and p.box]
+    return float(np.mean(right)) if right else float("nan"), len(right)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--bundle", help="folder of a bundle, or `starter`")
+    parser.add_argument("--sources", default=",".join(SOURCES), help="catalogues, comma-separated; at least two")
     parser.add_argument("--products", type=int, default=20, help="products a source (three times that of magento)")
-    parser.add_argument("--edgeboxes", type=int, default=120, help="pairs for the EdgeBoxes line; 0 leaves it out")
-    parser.add_argument("--statistics", default="likeness", help="what the dense function may use")
+    parser.add_argument("--edgeboxes", type=int, default=60, help="pairs for the EdgeBoxes line; 0 leaves it out")
+    parser.add_argument("--no-simple", action="store_true", help="without ORB, SIFT and the other simple finders")
+    parser.add_argument("--statistics", default=",".join(USED), help="what the dense function may use")
     parser.add_argument("--fit", action="store_true", help="print coefficients fitted on all sources")
+    parser.add_argument("--into", type=Path, help="JSON of figures: calibration, threshold and figures are set in it")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.into and not arguments.fit:
+        parser.error("--into needs --fit")
     cv2.setNumThreads(1)
     print(f"seed {arguments.seed}; {machine()}; one thread; copies by agpis.simulate.pair, style `test`", flush=True)
-    pairs = collect(arguments.data, arguments.products, arguments.seed)
+    names = arguments.sources.split(",")
+    pairs = collect(arguments.data, names, arguments.products, arguments.seed)
     network, calibration = of_bundle(arguments.bundle) if arguments.bundle else (imagenet(arguments.data), {})
     shots = list({id(shot): shot for pair in pairs for shot in (pair.a, pair.b)}.values())
     seconds = describe(shots, network)
     sources, positive, kinds = labels(pairs)
-    print(f"{len(shots)} pictures, {positive.sum()} copies, {(kinds == 'view').sum()} pairs of views, ", end="")
-    print(f"{(kinds == 'other').sum()} of other products, {(kinds == 'sister').sum()} of sisters;", end=" ")
+    counts = ", ".join(f"{(kinds == kind).sum()} of {kind}" for kind in (*NEGATIVES, "other"))
+    print(f"{len(shots)} pictures, {positive.sum()} copies, pairs: {counts};", end=" ")
     print(f"network {1000 * seconds:.1f} ms a picture\n", flush=True)
 
-    started = time.process_time()
-    found = [duplicates.match_pairs([p.a.as_view(), p.b.as_view()], calibration=calibration)[0] for p in pairs]
-    dense_cost = (time.process_time() - started) / len(pairs)
-    tables = {}
-    for name, keys in (("dense", arguments.statistics.split(",")), ("patches", duplicates.STATISTICS["patches"])):
-        values = np.array([[(match.statistics or {})[key] for key in keys] for match in found])
-        tables[name] = left_out(values, pairs)
-        if arguments.fit:
-            use = kinds != "sister"
-            model = fitted(values[use], positive[use])
-            coefficients = dict(zip(keys, np.round(model.coef_[0], 3).tolist(), strict=True))
-            print(f'fitted on all: "{name}": {{"bias": {model.intercept_[0]:.3f}, {str(coefficients)[1:]}')
-    gallery = speed(pairs, calibration)
-    print(f"\n| finder | single changes | {' | '.join(KINDS)} | AUC single, interval | sisters flagged | ms a pair |")
-    print("|---" * (len(KINDS) + 5) + "|")
-    print(line("dense", tables["dense"], pairs, f"{1000 * dense_cost:.1f}"))
-    as_set = np.array([m.probability for m in found])
+    keys = arguments.statistics.split(",")
+    found, values, dense_cost = statistics(pairs, keys, calibration)
+    patch_keys = duplicates.STATISTICS["patches"]
+    _, patch_values, patch_cost = statistics(pairs, patch_keys, calibration, with_pixels=False)
+    ours = left_out(values, pairs)
+    print(f"| {' | '.join(HEADER)} |\n{'|---' * len(HEADER)}|")
+    print(line("dense, fitted without the source", ours, pairs, f"{1000 * dense_cost:.1f}"))
+    as_set = np.array([match.probability for match in found])
     print(line("dense, coefficients as they are", as_set, pairs, ""))
-    hard = np.isin(kinds, ("view", "other"))
-    cut = threshold_for_false_alarms(as_set[hard], 0.01)
-    sure = [(p.a.source, p.a.sku, p.a.view, p.b.view, round(float(m), 3)) for p, m in zip(pairs, as_set, strict=True)]
-    print(line("dense, patches only", tables["patches"], pairs, ""), flush=True)
-    simple: tuple[tuple[str, Callable[[Pair], float]], ...] = (
-        ("global cosine", cosine), ("perceptual hash", perceptual_hash), ("ORB, geometric check", orb),
-    )  # fmt: skip
-    for name, finder in simple:
-        started = time.process_time()
-        scores = np.array([finder(pair) for pair in pairs])
-        print(line(name, scores, pairs, f"{1000 * (time.process_time() - started) / len(pairs):.1f}"), flush=True)
-    crops = [(p, m) for p, m in zip(pairs, found, strict=True) if p.kind == "crop" and p.box]
-    right = np.mean([iou(m.box_a, p.box) >= 0.5 for p, m in crops if p.box])
-    print(f"\n1 % false alarms at probability {cut:.3f} as set; views taken for copies:", end=" ")
-    print(*sorted({one for one, h in zip(sure, hard, strict=True) if h and one[-1] > cut}, key=lambda o: -o[-1])[:12])
-    print(f"boxes of crops with IoU >= 0.5: {right:.2f} of {len(crops)}")
+    print(line("patches only", left_out(patch_values, pairs), pairs, f"{1000 * patch_cost:.1f}"), flush=True)
+    if not arguments.no_simple:
+        for name, finder in (("global cosine", cosine), ("perceptual hash", perceptual_hash)):
+            started = time.process_time()
+            scores = np.array([finder(pair) for pair in pairs])
+            print(line(name, scores, pairs, f"{1000 * (time.process_time() - started) / len(pairs):.1f}"), flush=True)
+        for name, local in (
+            ("ORB, geometric check", Local(cv2.ORB.create(nfeatures=500, fastThreshold=7), cv2.NORM_HAMMING)),
+            ("SIFT, geometric check", Local(cv2.SIFT.create(nfeatures=500), cv2.NORM_L2)),
+        ):
+            scores = np.array([local(pair) for pair in pairs])
+            print(line(name, scores, pairs, f"{1000 * local.seconds:.1f}"), flush=True)
+
+    right = {kind: boxes(pairs, found, kind) for kind in ("crop", "combined")}
+    print("\nboxes with IoU >= 0.5:", ", ".join(f"{kind} {s:.3f} of {n}" for kind, (s, n) in right.items()))
+    gallery = speed(pairs, calibration)
     print(f"dense beyond the image graph, galleries of 7: {1000 * gallery:.1f} ms a picture (CPU, one thread)")
-    limit = threshold_for_false_alarms(tables["dense"][np.isin(kinds, ("view", "other"))], 0.01)
-    for source in SOURCES:
-        mask = (sources == source) & (kinds != "sister") & (kinds != "combined")
+    hard = np.isin(kinds, NEGATIVES)
+    cut = threshold_for_false_alarms(ours[hard], 0.01)
+    for at in np.argsort(-ours)[: int((~positive & (ours > cut)).sum() + positive.sum())]:
+        if not positive[at] and ours[at] > cut:
+            pair = pairs[at]
+            print(f"  taken for a copy: {pair.kind} {pair.a.source} {pair.a.sku}/{pair.a.view}", end=" ")
+            print(f"{pair.b.sku}/{pair.b.view}{' (copy)' if pair.b.copied else ''}, logit {ours[at]:.1f}")
+    by_source = {}
+    for source in names:
+        mask = (sources == source) & (kinds != "other") & (kinds != "combined")
         if len(set(positive[mask])) == 2:
-            recall = (tables["dense"][mask & positive] > limit).mean()
-            print(f"  {source}: AUC {auc(tables['dense'][mask], positive[mask]):.4f}, recall {recall:.3f}", flush=True)
+            recall = (ours[mask & positive] > cut).mean()
+            by_source[source] = {"AUC": auc(ours[mask], positive[mask]), "recall": float(recall)}
+            print(f"  {source}: AUC {by_source[source]['AUC']:.4f}, recall {recall:.3f}", flush=True)
+    if arguments.fit:
+        fits = {
+            "dense": coefficients(keys, values, positive),
+            "patches": coefficients(patch_keys, patch_values, positive),
+        }
+        figures = measure(ours, pairs)
+        # Where all is told apart, 1 % of the false alarms would lie far down: a copy should be likelier than not.
+        threshold = max(0.5, float(1 / (1 + np.exp(-figures.limit))))
+        made = {
+            "calibration": {**calibration, **fits},
+            "thresholds": {
+                "duplicate": {
+                    "value": round(threshold, 4),
+                    "data": f"at most 1 % false alarms on {hard.sum()} pairs of other views and sister products, "
+                    f"at least 0.5; each source left out in turn: {', '.join(names)}; python -m bench.duplicates",
+                }
+            },
+            "metrics": {
+                "duplicates": {
+                    "AUC": {kind: asdict(one) for kind, one in figures.auc.items()},
+                    "recall at 1 % false alarms": {kind: asdict(one) for kind, one in figures.recall.items()},
+                    "left_out": by_source,
+                    "ms a picture": round(1000 * gallery, 2),
+                    "machine": machine(),
+                }
+            },
+        }
+        print(json.dumps({name: made[name] for name in ("calibration", "thresholds")}, indent=1))
+        if arguments.into:
+            merge(arguments.into, made)
     if arguments.edgeboxes:
         rng = np.random.default_rng(arguments.seed)
-        some = [pairs[i] for i in rng.permutation(len(pairs))[: arguments.edgeboxes]]
+        chosen = rng.permutation(len(pairs))[: arguments.edgeboxes]
+        some = [pairs[i] for i in chosen]
         started = time.process_time()
-        results = [edge(pair, network) for pair in some]
+        best = np.array([edge(pair, network)[0] for pair in some])
         cost = (time.process_time() - started) / len(some)
-        scores = np.array([best for best, _, _ in results])
         print(f"\nEdgeBoxes and dense on the same {len(some)} pairs:")
-        print(line("edgeboxes", scores, some, f"{1000 * cost:.0f}"))
-        chosen = {id(pair): score for pair, score in zip(pairs, tables["dense"], strict=True)}
-        print(line("dense", np.array([chosen[id(pair)] for pair in some]), some, ""))
-        if arguments.fit:
-            values = np.array([[best, mutual] for best, mutual, _ in results])
-            model = fitted(values, labels(some)[1])
-            print(f"fitted: edgeboxes bias {model.intercept_[0]:.3f}, best, mutual {np.round(model.coef_[0], 3)}")
+        print(line("edgeboxes", best, some, f"{1000 * cost:.0f}"))
+        print(line("dense", ours[chosen], some, ""))
+
+
+def merge(path: Path, made: dict[str, dict[str, Any]]) -> None:
+    """Sets the entries of `made`, two levels deep, in a JSON file, which need not exist."""
+    figures = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    for name, entries in made.items():
+        figures[name] = {**figures.get(name, {}), **entries}
+    path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

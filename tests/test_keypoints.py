@@ -1,0 +1,114 @@
+import cv2
+import numpy as np
+import pytest
+
+from agpis import alignment
+from agpis.alignment import Rect, Warp
+from agpis.images import Size, letterbox, placement
+from agpis.keypoints import KEYPOINTS, RIM, Keypoints, hypothesis
+from tests.test_duplicates import drawn, edited, padded, pasted
+
+SIZE = Size(224, 224)
+
+
+def rect(picture):
+    place = placement(picture.shape[1], picture.shape[0], SIZE)
+    return Rect(place.left, place.top, place.left + place.width, place.top + place.height)
+
+
+def keypoints(picture):
+    return Keypoints(letterbox(picture, SIZE), rect(picture))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("scale", "x", "y"), [(1.0, 12, -9), (1.3, 3, 5), (0.7, 40, 20)])
+def test_shift_scale_and_mirror_are_found(mirrored, scale, x, y):
+    boxed = letterbox(drawn(3, shapes=60), SIZE)
+    truth = Warp(-scale, 224 * scale - x, scale, y) if mirrored else Warp(scale, x, scale, y)
+    matrix = np.array([[truth.sx, 0, truth.tx + truth.sx / 2 - 0.5], [0, scale, y + scale / 2 - 0.5]])
+    moved = cv2.warpAffine(boxed, matrix, (224, 224), borderValue=(255, 255, 255))
+    whole = Rect(0, 0, 224, 224)
+    found = hypothesis(Keypoints(boxed, whole), Keypoints(moved, whole))
+    assert found is not None
+    assert found.inliers >= 20
+    corners, right = found.warp(whole), truth(whole)
+    assert np.abs(np.subtract(corners, right)).max() < 2.5
+
+
+def test_keypoints_lie_on_the_picture_and_so_do_the_mirrored_ones():
+    picture = drawn(2, 300, 600)
+    found = keypoints(picture)
+    assert 20 < len(found.words) <= KEYPOINTS
+    assert found.words.shape == found.mirrored.shape
+    for places in (found.places, found.mirrored_places):
+        assert (places > (56 + RIM - 1, RIM - 1)).all()
+        assert (places < (168 - RIM + 1, 224 - RIM + 1)).all()
+    assert {tuple(place) for place in found.places.round(1)} == {tuple(p) for p in found.mirrored_places.round(1)}
+
+
+def test_other_pictures_hardly_agree():
+    one = keypoints(drawn(1))
+    assert max(found.inliers if (found := hypothesis(one, keypoints(drawn(s)))) else 0 for s in range(2, 8)) < 8
+
+
+def test_plain_pictures_have_no_keypoints_and_no_hypothesis():
+    plain = keypoints(np.full((300, 300, 3), 255, np.uint8))
+    assert len(plain.words) == 0
+    assert plain.places.shape == (0, 2)
+    assert hypothesis(plain, keypoints(drawn(1))) is None
+    assert hypothesis(keypoints(drawn(1)), plain) is None
+
+
+# the closer look ------------------------------------------------------------------------------------------------------
+
+
+def greys(a, b):
+    return tuple(alignment.Grey(letterbox(p, SIZE), rect(p)) for p in (a, b))
+
+
+def looked(a, b):
+    found = hypothesis(keypoints(a), keypoints(b))
+    assert found is not None
+    result = alignment.verify(*greys(a, b), found.warp)
+    assert result is not None
+    return result
+
+
+def test_of_a_crop_that_was_pasted_only_the_crop_is_shared():
+    picture = drawn(6, shapes=60)
+    crop = picture[100:400, 60:380]
+    found = looked(picture, pasted(crop))
+    truth = np.array([60, 100, 380, 400]) * 224 / 480
+    assert np.abs(np.array(found.shared) - truth).max() < 14, "within a block"
+    assert found.likeness > 0.8
+    assert found.misfit < 1
+
+
+def test_a_copy_has_one_scale_for_both_axes():
+    picture = drawn(5)
+    warp = looked(picture, padded(picture, 140, 20, 60, 90)).warp
+    assert warp.sx == pytest.approx(warp.sy)
+    stretched = cv2.resize(picture[:, 60:420], (480, 480))
+    assert looked(picture, stretched).likeness < looked(picture, picture[60:420, 60:420]).likeness - 0.1
+
+
+def test_an_edit_of_all_colours_fits_and_one_of_the_products_colour_does_not():
+    picture = drawn(7)
+    assert looked(picture, picture).misfit < 0.05
+    assert looked(picture, edited(picture)).misfit < 1
+    tinted = picture.copy()
+    product = (picture < 250).any(2)
+    tinted[product] = (tinted[product] * np.array([1.0, 0.75, 0.45])).astype(np.uint8)
+    assert looked(picture, tinted).misfit > looked(picture, edited(picture)).misfit + 0.5
+
+
+def test_the_largest_sum_is_that_of_brute_force():
+    score = np.random.default_rng(0).normal(-0.2, 1, (7, 9))
+    spans = [(t, b, le, r) for t in range(7) for b in range(t + 1, 8) for le in range(9) for r in range(le + 1, 10)]
+    sums = [score[t:b, le:r].sum() for t, b, le, r in spans]
+    best, large, most = alignment.largest_sum(score)
+    assert most == pytest.approx(max(sums))
+    assert best == spans[int(np.argmax(sums))]
+    nearly = [s for s, total in zip(spans, sums, strict=True) if total >= alignment.NEARLY * most]
+    size = max((b - t) * (r - le) for t, b, le, r in nearly)
+    assert (large[1] - large[0]) * (large[3] - large[2]) == size
