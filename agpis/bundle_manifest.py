@@ -143,6 +143,32 @@ class Choice(_Entry):
     data: str
 
 
+class Usual(_Entry):
+    """Mean and standard deviation of a quantity."""
+
+    mean: float
+    spread: float = Field(gt=0)
+
+
+class RuleUsual(Usual):
+    """Of a single rule's largest logit over the images of accepted sequences."""
+
+    bias: float
+    """What is added to the rule's score."""
+
+
+class Naming(_Entry):
+    """Which rule a rejected sequence breaks: a multinomial logistic regression, whose facts `agpis.naming` explains."""
+
+    facts: dict[str, Usual]
+    """By fact, on rejected sequences."""
+    rules: dict[str, RuleUsual]
+    """By single rule."""
+    kinds: dict[str, dict[str, float]]
+    """Coefficients by kind of rule or scope, then by name."""
+    data: str
+
+
 class Manifest(_Entry):
     """Contents of manifest.json."""
 
@@ -165,6 +191,8 @@ class Manifest(_Entry):
     """None: the primary is the image with the largest p_primary, weighed by kinship (`agpis.case`)."""
     weighing: Weighing | None = None
     """None: the probabilities are multiplied, with hand-set powers (`agpis.case`)."""
+    naming: Naming | None = None
+    """None: the rule is named with hand-set weights (`agpis.evidence.weighed`)."""
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
 

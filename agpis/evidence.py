@@ -3,8 +3,9 @@
 The models say that something is wrong; a person who is to mend it asks what and where. `mark` reads the image graph's
 `evidence` (what the local head says of each patch). `weighed` and `blamed` read a sequence: the sequence model's
 classes, what stage 1 knows of each image, how alike the images are, and how far a class's probability falls when an
-image is masked. `python -m bench.starter` prints how often each is right; the constants were chosen on kickstart, oxid,
-saleor and smartstore with a bundle that was not trained on them.
+image is masked. A bundle whose manifest has `naming` names the rule by that (`agpis.naming`). `python -m bench.starter`
+prints how often each is right; the constants were chosen on kickstart, oxid, saleor and smartstore with a bundle that
+was not trained on them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis.data import Box
+from agpis import naming
+from agpis.bundle_manifest import Naming
+from agpis.data import Author, Box, Verdict
 from agpis.images import Size, placement
-from agpis.rulebook import Rule, Rulebook, slots
+from agpis.naming import Sight as Sight
+from agpis.rulebook import Rule, Rulebook, ordinal, slots
+from agpis.samples import label_of
 from agpis.simulate.drawing import place_of
 from agpis.simulate.phrases import place as in_words
 
@@ -43,6 +48,9 @@ the matcher's logit for a duplicate. On sources that neither model has seen the 
 LIKENESS = 5.0
 """Weight of the cosine to the other images, beside the logarithm of how far the class's probability falls."""
 
+MOST_IMAGES = 50
+"""Positions that a feedback is searched for, where the rulebook has no `max_images`; the largest K of a rulebook."""
+
 Kind = Literal["single", "copy", "alike", "first", "none", "pair", "multi"]
 KINDS: Mapping[str, Kind] = {
     "duplicate": "copy",
@@ -55,22 +63,6 @@ KINDS: Mapping[str, Kind] = {
 }
 """How the image to blame is found, for rules of the default rulebook (by id, or by the simulator they name); all others
 go by their scope."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sight:
-    """What is known of a sequence of K images beside its classes."""
-
-    single_rules: tuple[str, ...]
-    """R rules, of the bundle."""
-    rules: FloatArray
-    """(K, R) stage 1's probability of each."""
-    p_primary: FloatArray
-    """(K,)"""
-    p_copy: FloatArray
-    """(K, K) probability that two show the same photograph."""
-    features: FloatArray
-    """(K, D) mean tokens."""
 
 
 def has_place(rule: Rule) -> bool:
@@ -234,6 +226,8 @@ def objections(
     *,
     least: float = 0.0,
     most: int | None = None,
+    fitted: Naming | None = None,
+    own: FloatArray | None = None,
 ) -> list[Objection]:
     """The rules that a sequence may break, the likeliest first: at most `most`, of probability `least` or more.
 
@@ -241,9 +235,17 @@ def objections(
         classes: (C,) probabilities of the sequence model.
         names: their names; those that are no rule of `rulebook` are left out.
         masked: gives the probabilities with each image masked in turn, (K, C); called once or not at all.
+        fitted: how the rules are told apart (`agpis.naming`); None: by `weighed`.
+        own: (C,) what the sequence model alone said, where `classes` hold more: `fitted` is of that.
     """
     active = np.array([name in rulebook for name in names])
-    shares = weighed(classes, names, active, sight)
+    if fitted is None or not active.any():
+        shares = weighed(classes, names, active, sight)
+    else:
+        rules_of = [rulebook.rule(name) for name, on in zip(names, active, strict=True) if on]
+        case = naming.case_of((classes if own is None else own)[active], sight)
+        shares = classes.copy()
+        shares[active] = naming.shares(case, rules_of, sight.single_rules, fitted) * classes[active].sum()
     order = [i for i in np.argsort(-shares, kind="stable") if active[i] and shares[i] >= least][:most]
     rules = {i: rulebook.rule(names[i]) for i in order}
     without = masked() if any(needs_masking(rule) for rule in rules.values()) else None
@@ -272,3 +274,29 @@ def in_the_rulebooks_words(
     placed = rule.phrases("en", image, where)
     fuller = [phrase for phrase in placed if phrase not in named] or [phrase for phrase in named if phrase not in bare]
     return (fuller or list(bare))[0]
+
+
+def spoken_of(text: str, rulebook: Rulebook) -> tuple[str, int | None]:
+    """What a feedback names: the rule, as that of reviewers is read (`agpis.samples.label_of`), and the position of the
+    image, None where it names none. Rules about the first image name it where the text does not."""
+    named = label_of(Verdict(sku="", title="", sequence=(), accepted=False, feedback=" ".join(text.split())), rulebook)
+    if named in rulebook and kind_of(rulebook.rule(named)) == "first":
+        return named, 0  # the image that a phrase about order names is the one that should be there
+    found = [
+        (at, image)
+        for image in range(rulebook.max_images or MOST_IMAGES)
+        for word in (f"{ordinal(image)} image", ordinal(image, "zh"))
+        if (at := text.find(word)) >= 0
+    ]
+    return named, min(found)[1] if found else None
+
+
+def shown(said: str, words: str, rulebook: Rulebook) -> tuple[str, Author]:
+    """The feedback that a decision shows, and who wrote it.
+
+    What the decoder said is kept where it names the same rule and image as `words`, which the rulebook has for what the
+    evidence names; elsewhere the two would contradict each other, and the evidence is the better witness.
+    """
+    if said and spoken_of(said, rulebook) == spoken_of(words, rulebook):
+        return said, "model"
+    return words, "rulebook"
