@@ -50,7 +50,7 @@ NEARLY = 0.9
 ROUNDS = 2
 """Of looking for the shared rectangle and aligning it, at most."""
 UNLIKE = 0.4
-"""Correlation of the shared rectangle under which nothing more is done: no copy of 588 had less than 0.6."""
+"""Correlation of the shared rectangle under which nothing more is done: of 588 copies none had less than 0.6."""
 SWATCH = 20
 """Width and height of the tiles on which colours are compared, pixels."""
 SLACK = np.array([0.35, 0.25, 20.0])

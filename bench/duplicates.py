@@ -58,8 +58,9 @@ REAL_COPIES = {
 """Products whose own views are copies of each other, found by eye: no negatives."""
 NEGATIVES = ("view", "sister")
 """Kinds of pairs that copies must be told from; false alarms are counted on them."""
-USED = ("likeness", "evidence", "inliers", "misfit")
-"""Statistics that the function `dense` is fitted on."""
+USED = ("likeness", "misfit")
+"""Statistics that the function `dense` is fitted on. The others add nothing on smartstore and grandnode, and get signs
+by chance."""
 SISTERS = 40
 """Families of sister products a source, at most."""
 CROPPED_DETAILS = ("oxid", "kickstart")

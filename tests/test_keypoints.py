@@ -4,6 +4,7 @@ import pytest
 
 from agpis import alignment
 from agpis.alignment import Rect, Warp
+from agpis.duplicates import WORTH
 from agpis.images import Size, letterbox, placement
 from agpis.keypoints import KEYPOINTS, RIM, Keypoints, hypothesis
 from tests.test_duplicates import drawn, edited, padded, pasted
@@ -57,6 +58,17 @@ def test_plain_pictures_have_no_keypoints_and_no_hypothesis():
     assert plain.places.shape == (0, 2)
     assert hypothesis(plain, keypoints(drawn(1))) is None
     assert hypothesis(keypoints(drawn(1)), plain) is None
+
+
+def test_a_faint_product_keeps_keypoints_beside_a_scene_of_strong_texture():
+    faint = (255 - (255 - drawn(8, shapes=60).astype(np.float32)) * 0.4).astype(np.uint8)
+    squares = np.random.default_rng(1).integers(0, 2, (20, 20), dtype=np.uint8) * 255
+    scene = np.repeat(np.kron(squares, np.ones((48, 48), np.uint8))[:, :, None], 3, axis=2)
+    scene[300:780, 240:720] = faint
+    found = hypothesis(keypoints(faint), keypoints(scene))
+    assert found is not None
+    assert found.warp.sx == pytest.approx(0.5, rel=0.03)
+    assert found.inliers >= WORTH
 
 
 # the closer look ------------------------------------------------------------------------------------------------------
