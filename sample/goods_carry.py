@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import bpy
 import numpy as np
-from mathutils import Euler, Matrix
 
 from sample import materials as m
 from sample import shapes as s
@@ -119,12 +117,13 @@ def watch(look: Look) -> None:
 
 def _turned(lean: float, spin: float) -> tuple[float, float, float]:
     """Euler angles of a part that lies in a plane leaning by `lean`, spun by `spin` within that plane (degrees)."""
-    turn = Euler((math.radians(lean), 0, 0)).to_matrix() @ Matrix.Rotation(math.radians(spin), 3, "Z")
-    angles = turn.to_euler()
-    return angles.x, angles.y, angles.z
+    a, b = math.radians(lean), math.radians(spin)
+    # Rx(a) Rz(b) written as Rz Ry Rx, the order of `rotation_euler`.
+    y = -math.asin(math.sin(a) * math.sin(b))
+    return math.atan2(math.sin(a) * math.cos(b), math.cos(a)), y, math.atan2(math.cos(a) * math.sin(b), math.cos(b))
 
 
-def _band(path: Sequence[Sequence[float]], material: bpy.types.Material) -> None:
+def _band(path: Sequence[Sequence[float]], material: m.Surface) -> None:
     """A strap along a path in the plane x = 0: its width stays along x."""
     curve = s.spline(path, 14)
     outline = s.strap(0.62, 0.085)
@@ -300,7 +299,8 @@ def notebook(look: Look) -> None:
         ),
     ]
     for part in root:
-        part.location.z += 1.075
+        x, y, z = part.location
+        part.location = (x, y, z + 1.075)
     words = s.words("notes", 0.20, m.metal("#c9a765", 0.3), (-0.16, -0.148, 1.445), depth=0.003)
     words.name = "print"
 

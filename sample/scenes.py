@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bpy
 
-from sample import goods_carry, goods_home, goods_kitchen, studio
+from sample import blender, goods_carry, goods_home, goods_kitchen, stage, studio
 from sample import materials as m
 from sample import shapes as s
 from sample.goods import Good
@@ -20,34 +20,35 @@ def photograph(
     """Build the product, light it, render one view to a PNG (RGBA; alpha 0 where nothing was rendered)."""
     lifestyle = view == "lifestyle"
     studio.reset(studio.Quality(pixels, samples * 3 // 2 if lifestyle else samples, threads), seed)
-    BUILDERS[good.kind](good.look)
-    things = list(bpy.context.scene.objects)
-    stretch = bpy.data.objects.new("stretch", None)
-    bpy.context.scene.collection.objects.link(stretch)
-    for thing in things:
-        thing.parent = stretch
-    stretch.scale = (good.look.wide, good.look.wide, good.look.tall)
-    bpy.context.view_layer.update()
-    points = s.corners(things)
-    height, reach = float(points[:, 2].max()), float(abs(points[:, :2]).max())
-    if view == "detail":
-        azimuth, elevation, x, y, z, extent = place
-        shot = studio.Shot(azimuth, elevation, target=(x, y, z), extent=extent)
-    else:
-        fill = place[2] if len(place) > 2 else 0.82
-        shot = studio.Shot(place[0], place[1], fill, lens=60 if lifestyle else 85)
-    if view == "pack":
-        things += carton(good, points.min(0).tolist(), points.max(0).tolist())
-    if lifestyle:
-        studio.room(good.theme, height, reach)
-        studio.camera(things, shot)
-        studio.blur_background(0.9)
-    else:
-        size = max(height, 2 * reach)
-        lights = studio.white_sweep(size)
-        studio.follow(lights, shot.azimuth, size)
-        studio.camera(things, shot)
-    studio.take(path)
+    with stage.on(blender.Blender()):
+        BUILDERS[good.kind](good.look)
+        things = list(bpy.context.scene.objects)
+        stretch = bpy.data.objects.new("stretch", None)
+        bpy.context.scene.collection.objects.link(stretch)
+        for thing in things:
+            thing.parent = stretch
+        stretch.scale = (good.look.wide, good.look.wide, good.look.tall)
+        bpy.context.view_layer.update()
+        points = blender.corners(things)
+        height, reach = float(points[:, 2].max()), float(abs(points[:, :2]).max())
+        if view == "detail":
+            azimuth, elevation, x, y, z, extent = place
+            shot = studio.Shot(azimuth, elevation, target=(x, y, z), extent=extent)
+        else:
+            fill = place[2] if len(place) > 2 else 0.82
+            shot = studio.Shot(place[0], place[1], fill, lens=60 if lifestyle else 85)
+        if view == "pack":
+            things += carton(good, points.min(0).tolist(), points.max(0).tolist())
+        if lifestyle:
+            studio.room(good.theme, height, reach)
+            studio.camera(things, shot)
+            studio.blur_background(0.9)
+        else:
+            size = max(height, 2 * reach)
+            lights = studio.white_sweep(size)
+            studio.follow(lights, shot.azimuth, size)
+            studio.camera(things, shot)
+        studio.take(path)
 
 
 def carton(good: Good, low: list[float], high: list[float]) -> list[bpy.types.Object]:

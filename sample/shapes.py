@@ -8,43 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
-import bpy
 import numpy as np
-from mathutils import Vector
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Point = tuple[float, float, float]
+from sample import stage
+from sample.materials import Surface
+from sample.stage import Floats, Point
 
 
 def mesh(
     name: str,
     vertices: Floats,
     faces: Sequence[Sequence[int]],
-    material: bpy.types.Material,
+    material: Surface,
     at: Point,
     turn: Point,
     *,
     sharp: float = 35.0,
     bevel: float = 0.0,
     segments: int = 3,
-) -> bpy.types.Object:
+) -> Any:
     """Put a mesh into the scene. `turn` is in degrees; edges sharper than `sharp` degrees stay edges."""
-    data = bpy.data.meshes.new(name)
-    data.from_pydata(vertices.tolist(), [], [list(face) for face in faces])
-    data.validate()
-    data.polygons.foreach_set("use_smooth", [True] * len(data.polygons))
-    data.set_sharp_from_angle(angle=math.radians(sharp))
-    data.materials.append(material)
-    thing = bpy.data.objects.new(name, data)
-    if bevel:
-        edge = thing.modifiers.new("bevel", "BEVEL")
-        edge.width, edge.segments, edge.limit_method = bevel, segments, "ANGLE"
-        edge.harden_normals = True
-    thing.location, thing.rotation_euler = at, tuple(math.radians(angle) for angle in turn)
-    bpy.context.scene.collection.objects.link(thing)
-    return thing
+    return stage.current().mesh(name, vertices, faces, material, at, turn, sharp=sharp, bevel=bevel, segments=segments)
 
 
 def fillet(points: Sequence[Sequence[float]], steps: int = 6) -> list[tuple[float, float]]:
@@ -82,7 +68,7 @@ def spline(points: Sequence[Sequence[float]], steps: int = 8, *, closed: bool = 
 
 def lathe(
     profile: Sequence[Sequence[float]],
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (0, 0, 0),
     *,
@@ -92,9 +78,10 @@ def lathe(
     depth: float = 0.0,
     twist: float = 0.0,
     sharp: float = 35.0,
-) -> bpy.types.Object:
+) -> Any:
     """Turn a profile of (radius, z[, fillet]) round the z axis; `ribs` flutes of that relative `depth`."""
     curve = spline([point[:2] for point in profile]) if soft else np.array(fillet(profile))
+    steps = steps if ribs else stage.current().fine(steps)
     angle = np.arange(steps) * 2 * math.pi / steps
     vertices: list[Sequence[float]] = []
     rows: list[list[int]] = []
@@ -119,13 +106,13 @@ def lathe(
 def disc(
     radius: float,
     height: float,
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (0, 0, 0),
     *,
     edge: float = 0.02,
     top: float | None = None,
-) -> bpy.types.Object:
+) -> Any:
     """A round-edged cylinder (or cone, with another `top` radius) standing on z = 0 before it is turned."""
     upper = radius if top is None else top
     return lathe([(0, 0), (radius, 0, edge), (upper, height, edge), (0, height)], material, at, turn, steps=72)
@@ -134,7 +121,7 @@ def disc(
 def sweep(
     path: Sequence[Sequence[float]],
     section: float | Sequence[tuple[float, float]],
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (0, 0, 0),
     *,
@@ -143,7 +130,7 @@ def sweep(
     up: Point | None = None,
     taper: Sequence[float] | None = None,
     steps: int = 10,
-) -> bpy.types.Object:
+) -> Any:
     """Draw a section (a radius, or (side, up) points) along a path. `up` keeps a strap from twisting."""
     curve = spline(path, steps, closed=closed) if soft else np.array(path, float)
     outline = (
@@ -184,13 +171,13 @@ def strap(width: float, thickness: float) -> list[tuple[float, float]]:
 def prism(
     outline: Sequence[Sequence[float]],
     depth: float,
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (0, 0, 0),
     *,
     bevel: float = 0.02,
     segments: int = 3,
-) -> bpy.types.Object:
+) -> Any:
     """Push a flat (x, y) outline up by `depth`; the middle of the depth lies at z = 0 before it is turned."""
     n = len(outline)
     flat = np.array([point[:2] for point in outline], float)
@@ -209,13 +196,13 @@ def rounded(width: float, height: float, radius: float, steps: int = 8) -> list[
 
 def box(
     size: Point,
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (0, 0, 0),
     *,
     bevel: float = 0.02,
     segments: int = 3,
-) -> bpy.types.Object:
+) -> Any:
     """A box with its middle at `at`."""
     x, y, z = size
     return prism([(-x / 2, -y / 2), (x / 2, -y / 2), (x / 2, y / 2), (-x / 2, y / 2)], z, material, at, turn,
@@ -224,7 +211,7 @@ def box(
 
 def pillow(
     size: Point,
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (0, 0, 0),
     *,
@@ -232,12 +219,13 @@ def pillow(
     round_top: float = 0.6,
     steps: int = 64,
     dents: float = 0.0,
-) -> bpy.types.Object:
+) -> Any:
     """A superellipsoid: exponents near 0 make it a box, 1 an ellipsoid. `dents` pulls the surface in and out."""
 
     def power(value: Floats, exponent: float) -> Floats:
         return np.sign(value) * np.abs(value) ** exponent
 
+    steps = stage.current().fine(steps)
     around, over = np.arange(2 * steps) * math.pi / steps, np.linspace(-math.pi / 2, math.pi / 2, steps + 1)
     vertices = []
     for v in over:
@@ -252,16 +240,14 @@ def pillow(
     return mesh("pillow", np.vstack(vertices), faces, material, at, turn, sharp=80)
 
 
-def blade(length: float, width: float, lean: float, material: bpy.types.Material, at: Point, turn: float) -> None:
+def blade(length: float, width: float, lean: float, material: Surface, at: Point, turn: float) -> None:
     """One long leaf that stands up and bends outwards by `lean`."""
     path = [(0, lean * t * t * length, length * t * (1 - 0.25 * lean * t)) for t in np.linspace(0, 1, 6)]
     section = [(-0.5 * width, 0.10 * width), (0, 0), (0.5 * width, 0.10 * width), (0, 0.05 * width)]
     sweep(path, section, material, at, (0, 0, turn), up=(0, -1, 0.01), taper=[0.55, 1.0, 0.95, 0.7, 0.04], steps=5)
 
 
-def ball(
-    radius: float, material: bpy.types.Material, at: Point = (0, 0, 0), *, squash: float = 1.0
-) -> bpy.types.Object:
+def ball(radius: float, material: Surface, at: Point = (0, 0, 0), *, squash: float = 1.0) -> Any:
     """A sphere, flattened to `squash` of its height."""
     bow = [(radius * math.cos(a), radius * squash * math.sin(a)) for a in np.linspace(-math.pi / 2, math.pi / 2, 33)]
     bow[0], bow[-1] = (0, bow[0][1]), (0, bow[-1][1])
@@ -271,38 +257,11 @@ def ball(
 def words(
     text: str,
     size: float,
-    material: bpy.types.Material,
+    material: Surface,
     at: Point = (0, 0, 0),
     turn: Point = (90, 0, 0),
     *,
     depth: float = 0.004,
-) -> bpy.types.Object:
+) -> Any:
     """Raised letters, centred; a turn of (90, 0, 0) makes them face the front."""
-    curve = bpy.data.curves.new("words", "FONT")
-    curve.body, curve.size, curve.extrude = text, size, depth
-    curve.align_x, curve.align_y = "CENTER", "CENTER"
-    curve.materials.append(material)
-    thing = bpy.data.objects.new("words", curve)
-    thing.location, thing.rotation_euler = at, tuple(math.radians(angle) for angle in turn)
-    bpy.context.scene.collection.objects.link(thing)
-    return thing
-
-
-def corners(things: Sequence[bpy.types.Object]) -> Floats:
-    """World positions (n, 3) of all vertices, modifiers applied."""
-    graph = bpy.context.evaluated_depsgraph_get()
-    out = []
-    for thing in things:
-        evaluated = thing.evaluated_get(graph)
-        mesh = evaluated.to_mesh()
-        flat = np.empty(len(mesh.vertices) * 3)
-        mesh.vertices.foreach_get("co", flat)
-        world = np.array(evaluated.matrix_world)
-        out.append(flat.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3])
-        evaluated.to_mesh_clear()
-    return np.vstack(out)
-
-
-def aim(thing: bpy.types.Object, target: Sequence[float]) -> None:
-    """Turn a camera or lamp so that it looks at `target`."""
-    thing.rotation_euler = (Vector(target) - thing.location).to_track_quat("-Z", "Y").to_euler()
+    return stage.current().words(text, size, material, at, turn, depth=depth)

@@ -11,6 +11,7 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
+from sample import blender
 from sample import materials as m
 from sample import shapes as s
 
@@ -139,12 +140,12 @@ def follow(lights: Sequence[bpy.types.Object], azimuth: float, size: float) -> N
     places = [spot(-2.0, -1.6, 3.4), spot(-2.4, -0.9, 1.3), spot(2.6, -0.3, 1.5)]
     for light, place in zip(lights, places, strict=True):
         light.location = tuple(size * value for value in place)
-        s.aim(light, (0, 0, 0.35 * size))
+        blender.aim(light, (0, 0, 0.35 * size))
 
 
 def camera(things: Sequence[bpy.types.Object], shot: Shot) -> None:
     """Place a camera so that the product (or the detail) fills its share of the square frame, centred."""
-    points = s.corners(things)
+    points = blender.corners(things)
     data = bpy.data.cameras.new("camera")
     data.lens, data.sensor_width, data.sensor_height = shot.lens, 36.0, 36.0
     thing = bpy.data.objects.new("camera", data)
@@ -158,14 +159,14 @@ def camera(things: Sequence[bpy.types.Object], shot: Shot) -> None:
     if shot.target:
         distance = shot.extent / 2 / half
         thing.location = target + direction * distance
-        s.aim(thing, target)
+        blender.aim(thing, target)
         data.dof.use_dof, data.dof.focus_distance = True, distance
         data.dof.aperture_fstop = 0.9 / max(shot.extent, 0.3)
         return
     distance = float(np.ptp(points, 0).max()) / half
     for _ in range(6):
         thing.location = target + direction * distance
-        s.aim(thing, target)
+        blender.aim(thing, target)
         world = np.array(thing.rotation_euler.to_matrix())
         local = (points - np.array(thing.location)) @ world
         seen = local[:, :2] / -local[:, 2:] / half  # -1..1 over the frame
@@ -270,10 +271,10 @@ def room(theme: str, size: float, reach: float) -> list[bpy.types.Object]:
     sun = _lamp("SUN", "window", energy=3.4, angle=math.radians(9))
     sun.data.color = (1.0, 0.93, 0.82)
     sun.location = (-5 * unit, -3.2 * unit, 4.6 * unit)
-    s.aim(sun, (0, 0, 0))
+    blender.aim(sun, (0, 0, 0))
     fill = _lamp("AREA", "fill", energy=70 * unit**2, size=4 * unit)
     fill.location = (4 * unit, -4 * unit, 4 * unit)
-    s.aim(fill, (0, 0, 0.5 * unit))
+    blender.aim(fill, (0, 0, 0.5 * unit))
     return [sun, fill]
 
 
