@@ -28,10 +28,12 @@ from agpis.bundle import Bundle, describe, open_bundle, sha256
 from agpis.bundle_manifest import (
     FORMAT_VERSION,
     ROLES,
+    Choice,
     Graph,
     Kinship,
     Limit,
     Manifest,
+    Naming,
     Qualified,
     Resize,
     RulebookEntry,
@@ -219,10 +221,12 @@ def restate(
     metrics: Mapping[str, Any],
     files: Mapping[str, str],
     kinship: Kinship | None = None,
+    choice: Choice | None = None,
+    naming: Naming | None = None,
 ) -> Bundle:
     """Writes thresholds, calibration, figures and text files into a bundle; its graphs stay as they are.
 
-    So does `kinship`, where it is None.
+    So do `kinship`, `choice` and `naming`, where they are None, and thresholds and calibration that are left out.
 
     Figures of a recipe come from bundles that left sources out, the shipped one is trained on all.
     Raises BundleError where `folder` is no sound bundle.
@@ -231,12 +235,16 @@ def restate(
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     changed = manifest.model_dump(mode="json") | {
-        "thresholds": {name: entry.model_dump(mode="json") for name, entry in thresholds.items()},
-        "calibration": dict(calibration),
+        "thresholds": {
+            name: entry.model_dump(mode="json") for name, entry in {**manifest.thresholds, **thresholds}.items()
+        },
+        "calibration": dict(calibration) or manifest.calibration,
         "qualified": qualified.model_dump(mode="json"),
-        "kinship": (kinship or manifest.kinship).model_dump(mode="json"),
         "metrics": dict(metrics),
     }
+    for name, entry in (("kinship", kinship), ("choice", choice), ("naming", naming)):
+        if entry is not None:
+            changed[name] = entry.model_dump(mode="json")
     write_manifest(folder, Manifest.model_validate(changed))
     return open_bundle(folder)
 

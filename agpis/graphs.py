@@ -40,7 +40,7 @@ class ImageGraph(Exported):
         out = self.model(pixels)
         return (
             torch.sigmoid(out["primary"]),
-            torch.sigmoid(0.5 * (out["noncompliant"] + torch.logsumexp(out["rules"], dim=1))),
+            torch.sigmoid(out["noncompliant"]),
             torch.sigmoid(out["rules"]),
             out["tokens"],
             out["patches"],

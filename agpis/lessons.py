@@ -19,6 +19,7 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 WORDS = 200  # title words that the product embedding must name
+PART = 0.5  # of the picture: a mark over more of it has no place in it
 STRUCTURE = 6.0  # standard deviation of a patch's grey values below which it is ground, in levels of 255
 
 
@@ -42,6 +43,9 @@ class ImageLessons:
     """(N,) index of the view, -1 where not known."""
     words: Float32
     """(N, V) words of the title."""
+    marks: Float32
+    """(N, R, 4) left, top, right, bottom of the place where a rule is broken, of the letterbox's sides; NaN where it is
+    broken nowhere in particular, or not at all."""
     triples: UInt8
     """(M, 3, H, W, 3)."""
     places: npt.NDArray[np.int16]
@@ -74,10 +78,14 @@ def image_lessons(
     common = Counter(word for words in named.values() for word in words)
     vocabulary = {word: i for i, (word, _) in enumerate(sorted(common.most_common(WORDS)))}
     words = np.zeros((count, max(1, len(vocabulary))), np.float32)
+    marks = np.full((count, len(order), 4), np.nan, np.float32)
     for i, sample in enumerate(images(stock, rulebook, rng, style, count)):
         pixels[i] = letterbox(sample.pixels, frame)
         for rule in sample.rules:
             rules[i, order[rule]] = 1.0
+        for rule, box in sample.boxes.items():
+            if box.w * box.h <= PART * sample.pixels.shape[0] * sample.pixels.shape[1]:
+                marks[i, order[rule]] = framed(box, sample.pixels.shape[1], sample.pixels.shape[0], frame)
         for rule in sample.unknown:
             if rule in order:
                 known[i, order[rule]] = 0.0
@@ -99,11 +107,20 @@ def image_lessons(
         primary_known=primary_known,
         view=view,
         words=words,
+        marks=marks,
         triples=np.stack([t.pixels for t in drawn]),
         places=np.stack([t.places for t in drawn]),
         products=_ids([[(p.source, p.sku) for p in t.products] for t in drawn], ids),
         styles=_ids([[(p.source, f"style {p.style or p.sku}") for p in t.products] for t in drawn], ids),
     )
+
+
+def framed(box: Box, width: int, height: int, frame: Size) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a box of a picture in its letterbox, as parts of the letterbox's sides."""
+    place = placement(width, height, frame)
+    across, down = place.width / width / frame.width, place.height / height / frame.height
+    left, top = place.left / frame.width, place.top / frame.height
+    return left + box.x * across, top + box.y * down, left + (box.x + box.w) * across, top + (box.y + box.h) * down
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,20 @@ from torch import Tensor, nn
 from agpis.assemble import assemble, open_model
 from agpis.batches import thinned
 from agpis.bundle import Bundle, Qualified, Threshold, open_bundle
-from agpis.bundle_manifest import UNSET, Kinship, Limit
+from agpis.bundle_manifest import UNSET, Choice, Kinship, Limit, Naming
+from agpis.calibration import fit_rules
 from agpis.checkpoint import Checkpoint, load_weights, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
+from agpis.images import Size, letterbox
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
 from agpis.listings import possible
 from agpis.loop import Optim, Part, fit
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, collate, losses
-from agpis.models.single import VIEWS, ImageConfig
+from agpis.models.single import VIEWS, ImageConfig, ImageModel
 from agpis.rulebook import Rulebook, load_rulebook
-from agpis.simulate import SHARES, Catalogued, Stock, Style, held_out, load
+from agpis.simulate import SHARES, Catalogued, Stock, Style, held_out, images, load
 from agpis.train_image import ImageTraining, new_image_model, tokens_through_graph, train_image
 from agpis.two_paths import Paths, fit_paths, parts_of, weigh
 
@@ -102,7 +104,7 @@ class StarterTraining:
 
     seed: int = 0
     """Of everything drawn: samples, initial weights, order."""
-    images: int = 16000
+    images: int = 32000
     """Labelled pictures."""
     triples: int = 2400
     """(picture, copy, other) for descriptors."""
@@ -158,6 +160,7 @@ def train_starter(
     checkpoints: Path | None = None,
     paths: Paths | None = None,
     trained: Path | None = None,
+    rules: Mapping[str, tuple[float, float]] | None = None,
     progress: bool = True,
 ) -> Bundle:
     """Runs the recipe and exports the bundle to `out`.
@@ -168,6 +171,7 @@ def train_starter(
         checkpoints: folder for the two models' checkpoints; that of the sequence model is one of `agpis train muisc`.
         trained: checkpoint of an image model that an earlier run of the recipe left, to train the sequence model on.
         paths: how the sequence model's paths weigh, as `weigh_starter` found it for the same recipe.
+        rules: scale and shift of the rules' logits, as `calibrate_rules` found them for the same recipe.
 
     Raises:
         TrainingError: too few products, or an export that differs from torch.
@@ -180,36 +184,15 @@ def train_starter(
             print(text, file=sys.stderr, flush=True)
 
     begin = time.monotonic()
-    config = ImageConfig(
-        rules=len(rulebook.single_rules),
-        size=training.size,
-        tower=training.tower,
-        width=training.token_width,
-        descriptor=training.descriptor,
-    )
-    torch.manual_seed(training.seed)
-    image = new_image_model(config, pretrained=trained is None)
     log: dict[str, list[dict[str, float]]] = {}
     if trained is None:
-        rng = np.random.default_rng(training.seed)
-        pictures = image_lessons(
-            stock,
-            rulebook,
-            rng,
-            style,
-            count=training.images,
-            triples=training.triples,
-            size=training.size,
-            views=VIEWS,
-        )
-        say(f"{training.images} pictures and {training.triples} triples after {time.monotonic() - begin:.0f} s")
-        log["image"] = train_image(image, pictures, training.image, seed=training.seed, progress=progress)
-        if checkpoints is not None:
-            save_checkpoint(checkpoints / "image", image, config)
-        del pictures
+        image, log["image"] = train_starter_image(stock, training, rulebook, checkpoints=checkpoints, progress=progress)
         say(f"image model after {time.monotonic() - begin:.0f} s")
     else:
+        image = new_image_model(image_config(training, rulebook), pretrained=False)
         load_weights(trained, image)
+    if rules is not None:
+        set_rules(image, rulebook, rules)
 
     torch.manual_seed(training.seed)
     rng = np.random.default_rng([training.seed, 1])  # the same sequences with and without the image stage
@@ -226,7 +209,7 @@ def train_starter(
     say(f"{training.sequences} sequences after {time.monotonic() - begin:.0f} s")
     tokenizer_json = tokenizer_for(lessons, [product.title for product in products], rulebook, training.vocabulary)
     text = text_of(tokenizer_json, training)
-    layout = config.layout
+    layout = image.config.layout
     muisc = Muisc(
         MuiscConfig(
             classes=len(rulebook.classes),
@@ -268,6 +251,7 @@ def train_starter(
             "config": asdict(training),
             "products": len(products),
             "paths": asdict(paths or Paths()),
+            "rules": {rule: list(pair) for rule, pair in (rules or {}).items()},
             "last_losses": {name: rows[-1] for name, rows in log.items()},
             "image_checkpoint": trained is not None,
             "torch": torch.__version__,
@@ -282,12 +266,97 @@ def train_starter(
     return bundle
 
 
-def weigh_starter(
+def image_config(training: StarterTraining, rulebook: Rulebook) -> ImageConfig:
+    """Shape of the starter's image model."""
+    return ImageConfig(
+        rules=len(rulebook.single_rules),
+        size=training.size,
+        tower=training.tower,
+        width=training.token_width,
+        descriptor=training.descriptor,
+    )
+
+
+def train_starter_image(
+    stock: Stock,
+    training: StarterTraining,
+    rulebook: Rulebook,
+    *,
+    checkpoints: Path | None = None,
+    progress: bool = True,
+) -> tuple[ImageModel, list[dict[str, float]]]:
+    """Draws pictures, trains the image model on them and leaves it in `checkpoints`/image; model and losses."""
+    begin = time.monotonic()
+    config = image_config(training, rulebook)
+    torch.manual_seed(training.seed)
+    image = new_image_model(config)
+    pictures = image_lessons(
+        stock,
+        rulebook,
+        np.random.default_rng(training.seed),
+        Style.train(),
+        count=training.images,
+        triples=training.triples,
+        size=training.size,
+        views=VIEWS,
+    )
+    if progress:
+        drawn = f"{training.images} pictures and {training.triples} triples after {time.monotonic() - begin:.0f} s"
+        print(drawn, file=sys.stderr, flush=True)
+    rows = train_image(image, pictures, training.image, seed=training.seed, progress=progress)
+    if checkpoints is not None:
+        save_checkpoint(checkpoints / "image", image, config)
+    return image, rows
+
+
+def set_rules(image: ImageModel, rulebook: Rulebook, rules: Mapping[str, tuple[float, float]]) -> None:
+    """Puts scale and shift of the rules' logits into the image model. Raises TrainingError for foreign rules."""
+    names = rulebook.single_rules
+    if set(rules) - set(names):
+        raise TrainingError("bad_config", f"rules names {sorted(set(rules) - set(names))}; allowed: {sorted(names)}.")
+    with torch.no_grad():
+        for at, name in enumerate(names):
+            if name in rules:
+                image.rule_scale[at], image.rule_shift[at] = rules[name]
+
+
+def calibrate_rules(
+    checkpoint: Path, products: Sequence[Catalogued], *, seed: int = 0, count: int = 3000
+) -> dict[str, tuple[float, float]]:
+    """Rule -> scale and shift of the image model's logits, on pictures of products that it was not trained on.
+
+    Args:
+        checkpoint: folder of the image model.
+        products: of sources, or of styles, that were left out.
+        count: pictures, drawn as those that it was trained on are.
+    """
+    rulebook = load_rulebook("default")
+    config = ImageConfig(**json.loads((checkpoint / "config.json").read_text("utf-8")))
+    image = new_image_model(config, pretrained=False)
+    load_weights(checkpoint, image)
+    image.eval()
+    frame, order = Size(config.size, config.size), {rule: at for at, rule in enumerate(rulebook.single_rules)}
+    logits, broken, known = [], np.zeros((count, len(order)), bool), np.ones((count, len(order)), bool)
+    waiting: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    drawn = images(Stock(list(products)), rulebook, np.random.default_rng(seed), Style.train(), count)
+    for row, sample in enumerate(drawn):
+        waiting.append(letterbox(sample.pixels, frame))
+        broken[row, [order[rule] for rule in sample.rules]] = True
+        known[row, [order[rule] for rule in sample.unknown if rule in order]] = False
+        if len(waiting) == 64 or row + 1 == count:
+            with torch.inference_mode():
+                logits.append(image(torch.from_numpy(np.stack(waiting)))["raw"].numpy())
+            waiting.clear()
+    fitted = fit_rules(np.concatenate(logits), broken, known)
+    return {rule: (round(float(fitted[at, 0]), 4), round(float(fitted[at, 1]), 4)) for rule, at in order.items()}
+
+
+def find_paths(
     folder: Path, checkpoint: Path, products: Sequence[Catalogued], *, seed: int = 0, count: int = 800
 ) -> Paths:
-    """Weighs the paths of a starter's sequence model on products that the starter was not trained on.
+    """How the paths of a starter's sequence model weigh, on products that the starter was not trained on.
 
-    Writes the factors into checkpoint and bundle. Sequences are drawn in the paper's shares, in the training style.
+    Sequences are drawn in the paper's shares, in the training style.
 
     Args:
         folder: the bundle.
@@ -299,10 +368,7 @@ def weigh_starter(
         TrainingError: the checkpoint is not the bundle's, or was weighed already.
     """
     bundle = open_bundle(folder)
-    module, found = open_model(checkpoint, "muisc")
-    assert isinstance(module, SequenceModel)
-    if found.metrics.get("paths"):
-        raise TrainingError("bad_config", f"{checkpoint} is weighed already: {found.metrics['paths']}.")
+    module, _ = _not_weighed(checkpoint)
     size, stock = bundle.size.width, Stock(list(products))
     lessons = sequence_lessons(
         stock,
@@ -324,11 +390,38 @@ def weigh_starter(
             title = texts.title(lessons.titles[row], lessons.categories[row])
             ids, separator = torch.tensor([title]), torch.tensor([len(title) - 1])
             parts.append(parts_of(muisc, tokens, mask, ids, separator))
-    paths = fit_paths(torch.cat(parts), torch.from_numpy(lessons.labels == 0))
-    weigh(muisc, paths)
+    return fit_paths(torch.cat(parts), torch.from_numpy(lessons.labels == 0))
+
+
+def weigh_starter(folder: Path, checkpoint: Path, paths: Paths) -> None:
+    """Writes the weights of the paths into a starter's checkpoint and bundle.
+
+    Raises:
+        TrainingError: the checkpoint is not the bundle's, or was weighed already.
+    """
+    module, found = _not_weighed(checkpoint)
+    weigh(module.muisc, paths)
     write_checkpoint(checkpoint, replace(found, metrics={**found.metrics, "paths": asdict(paths)}), module)
-    assemble(folder, bundle_id=bundle.name, muisc=checkpoint, base=folder)
-    return paths
+    assemble(folder, bundle_id=open_bundle(folder).name, muisc=checkpoint, base=folder)
+
+
+def _not_weighed(checkpoint: Path) -> tuple[SequenceModel, Checkpoint]:
+    module, found = open_model(checkpoint, "muisc")
+    assert isinstance(module, SequenceModel)
+    if found.metrics.get("paths"):
+        raise TrainingError("bad_config", f"{checkpoint} is weighed already: {found.metrics['paths']}.")
+    return module, found
+
+
+def mean_of(texts: Sequence[str]) -> dict[str, Any]:
+    """The mean of several JSON objects of numbers, or of lists of numbers, with the same keys.
+
+    Raises TrainingError where the keys differ.
+    """
+    found: list[dict[str, Any]] = [json.loads(text) for text in texts]
+    if any(set(each) != set(found[0]) for each in found):
+        raise TrainingError("bad_config", f"files to be averaged have the keys {[sorted(each) for each in found]}.")
+    return {key: np.mean([each[key] for each in found], axis=0).tolist() for key in found[0]}
 
 
 def muisc_checkpoint(bundle: Bundle, muisc: Muisc, contents: Contents) -> Checkpoint:
@@ -378,10 +471,11 @@ def catalogues(data: Path, leave_out: Iterable[str] = ()) -> tuple[Path, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m agpis.recipe starter` trains; `... paths` weighs the sequence model's paths on sources left out of it;
-    `... figures` puts thresholds and figures into a finished bundle."""
+    """`python -m agpis.recipe starter` trains; `... image` trains the image model alone; `... rules` calibrates its
+    rules and `... paths` weighs the sequence model's paths on sources left out of it; `... figures` puts thresholds
+    and figures into a finished bundle."""
     parser = argparse.ArgumentParser(prog="agpis.recipe", description=__doc__)
-    parser.add_argument("what", choices=["starter", "paths", "figures"])
+    parser.add_argument("what", choices=["starter", "image", "rules", "paths", "figures"])
     parser.add_argument("--out", type=Path, required=True, help="bundle folder")
     parser.add_argument("--data", type=Path, help="folder of catalogues")
     parser.add_argument("--leave-out", default="", help="sources not to train on, comma-separated")
@@ -390,10 +484,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="factor on samples and steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--id", default="starter")
-    parser.add_argument("--sources", default="", help="paths: sources to weigh on, or their held-out styles")
+    parser.add_argument("--sources", default="", help="rules, paths: sources left out, or their held-out styles")
     parser.add_argument("--image", type=Path, help="starter: checkpoint of an image model of the same sources")
-    parser.add_argument("--paths", default="", help="starter: JSON that `paths` printed for the same recipe")
-    parser.add_argument("--figures", type=Path, help="JSON of bench.starter and bench.kinship")
+    parser.add_argument(
+        "--rules", type=Path, nargs="+", help="starter: what `rules` printed for the same recipe; the mean of several"
+    )
+    parser.add_argument(
+        "--paths", type=Path, nargs="+", help="starter, paths: what `paths` printed for it; the mean of several"
+    )
+    parser.add_argument("--dry", action="store_true", help="paths: print the weights, change nothing")
+    parser.add_argument("--figures", type=Path, help="JSON of bench.starter and the benches beside it")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to put into the bundle")
     options = parser.parse_args(arguments)
     figures = json.loads(options.figures.read_text("utf-8")) if options.figures else {}
@@ -409,6 +509,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             calibration=calibration,
             qualified=Qualified(**figures.get("qualified", {})),
             kinship=Kinship(**figures["kinship"]) if "kinship" in figures else None,
+            choice=Choice(**figures["choice"]) if "choice" in figures else None,
+            naming=Naming(**figures["naming"]) if "naming" in figures else None,
             metrics=metrics,
             files=files,
         )
@@ -417,22 +519,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{options.what} needs --data")
     torch.set_num_threads(options.threads)
     checkpoints = options.out.parent / f"{options.out.name}-checkpoints"
+    if options.what == "rules":
+        left_out = [options.data / name / "catalog.jsonl" for name in options.sources.split(",") if name]
+        if not left_out:
+            parser.error("rules needs --sources that the image model was not trained on")
+        checkpoint = options.image or checkpoints / "image"
+        print(json.dumps(calibrate_rules(checkpoint, load(left_out), seed=options.seed), indent=1))
+        return
+    given = Paths(**mean_of([path.read_text("utf-8") for path in options.paths])) if options.paths else None
     if options.what == "paths":
         names = [name for name in options.sources.split(",") if name]
         manifest = open_bundle(options.out).manifest
         seen = set(names) & set(manifest.trained_on)
-        if not names or (seen and not manifest.hold_out):
+        if given is None and (not names or (seen and not manifest.hold_out)):
             parser.error(f"paths needs --sources that {options.out} was not trained on; found {names}, seen {seen}")
-        products = load([options.data / name / "catalog.jsonl" for name in names])
-        products = [p for p in products if p.source not in seen or held_out(p, manifest.hold_out)]
-        found = weigh_starter(options.out, checkpoints / "muisc", products, seed=options.seed)
-        print(json.dumps(asdict(found)))
+        if given is None:
+            products = load([options.data / name / "catalog.jsonl" for name in names])
+            products = [p for p in products if p.source not in seen or held_out(p, manifest.hold_out)]
+            given = find_paths(options.out, checkpoints / "muisc", products, seed=options.seed)
+        if not options.dry:
+            weigh_starter(options.out, checkpoints / "muisc", given)
+        print(json.dumps(asdict(given)))
         return
     paths = catalogues(options.data, [name for name in options.leave_out.split(",") if name])
+    products = [product for product in load(paths) if not held_out(product, options.hold_out)]
+    training = scaled(StarterTraining(seed=options.seed), options.budget)
+    if options.what == "image":
+        train_starter_image(Stock(products), training, load_rulebook("default"), checkpoints=checkpoints)
+        return
     train_starter(
-        [product for product in load(paths) if not held_out(product, options.hold_out)],
+        products,
         options.out,
-        scaled(StarterTraining(seed=options.seed), options.budget),
+        training,
         thresholds=thresholds,
         calibration=calibration,
         metrics=metrics,
@@ -442,7 +560,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bundle_id=options.id,
         checkpoints=checkpoints,
         trained=options.image,
-        paths=Paths(**json.loads(options.paths)) if options.paths else None,
+        paths=given,
+        rules=mean_of([path.read_text("utf-8") for path in options.rules]) if options.rules else None,
     )
 
 

@@ -28,7 +28,9 @@ from agpis.models.towers import TOWERS, EfficientNetLite0, MBConv
 class ImageTraining:
     """`train_image`: pictures labelled by the simulator, and copies with known geometry."""
 
-    optim: Optim = field(default_factory=lambda: Optim(steps=900, batch=32, lr=1.5e-3, average=0.995))
+    optim: Optim = field(
+        default_factory=lambda: Optim(steps=1000, batch=32, lr=1.5e-3, weight_decay=0.05, average=0.995)
+    )
     """Loop; a step also takes `copies` pairs."""
     copies: int = 8
     """Triples (picture, copy of it, another view or sister) a step, for descriptors and product embedding."""
@@ -38,9 +40,13 @@ class ImageTraining:
     """Train the early half of the tower too. Off, it stays as ImageNet made it and is cached: four times as fast."""
     temperature: float = 0.07
     """InfoNCE of the descriptors."""
-    weight_rules: float = 4.0
+    weight_rules: float = 10.0
     """Weights of the losses: single rules (mean over rules) ..."""
-    weight_primary: float = 1.0
+    weight_noncompliant: float = 0.5
+    """... p_noncompliant ..."""
+    weight_places: float = 0.5
+    """... the places of marks ..."""
+    weight_primary: float = 2.0
     """... p_primary ..."""
     weight_view: float = 0.4
     """... view ..."""
@@ -66,35 +72,48 @@ def train_image(
     """Fine-tunes tower and heads jointly; afterwards fits the learned token columns (`fit_projection`)."""
     words = nn.Linear(model.embedding.out_features, lessons.words.shape[1])
     together = nn.ModuleDict({"model": model, "words": words})
+    marks = torch.from_numpy(lessons.marks)
     names = ("rules", "known", "noncompliant", "primary", "primary_known", "view", "words")
     tensors: dict[str, Tensor] = {name: torch.from_numpy(getattr(lessons, name)) for name in names}
     frequency = tensors["rules"].mean(0).clamp_min(1e-3)
     weight = ((1 - frequency) / frequency).sqrt().clamp(1.0, 8.0)  # rare rules count more, but not fully balanced
     pixels = lessons.pixels, lessons.triples.reshape(-1, *lessons.pixels.shape[1:])
-    cache = None if training.whole else [early_features(model, part) for part in pixels]
+    cache = None if training.whole else (early_features(model, pixels[0]), early_features(model, pixels[1], fine=False))
+    with torch.no_grad():
+        few = np.ascontiguousarray(pixels[0][:: max(1, len(pixels[0]) // 400)])
+        model.standardise(cache[0][2] if cache else model.early(torch.from_numpy(few))[2])
+        model.rule_scale.fill_(1.0)
+        model.rule_shift.copy_(-weight.log())  # what the weights of the loss add to the logits
     members = np.arange(3)
 
-    def outputs(index: npt.NDArray[np.int64], triples: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        third = (3 * triples[:, None] + members).ravel()
+    def halves(index: npt.NDArray[np.int64], third: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """grid of pictures and triples, fine and texture of the pictures."""
         device = model.learned.weight.device
         if cache is None:
             batch = np.concatenate([pixels[0][index], pixels[1][third]])
-            out: dict[str, Tensor] = model(torch.from_numpy(batch).to(device))
-        else:
-            rows, more = torch.from_numpy(index), torch.from_numpy(third)
-            grid, texture = (
-                torch.cat([a[rows].float(), b[more].float()]).to(device) for a, b in zip(*cache, strict=True)
-            )
-            out = model.late(grid.contiguous(memory_format=torch.channels_last), texture)
-        return {key: value.float() for key, value in out.items()}
+            grid, fine, texture = model.early(torch.from_numpy(batch).to(device))
+            return grid, fine[: len(index)], texture[: len(index)]
+        rows = torch.from_numpy(index)
+        grid, fine, texture = (values[rows].float().to(device) for values in cache[0])
+        grid = torch.cat([grid, cache[1][0][torch.from_numpy(third)].float().to(device)])
+        last = torch.channels_last
+        return grid.contiguous(memory_format=last), fine.contiguous(memory_format=last), texture
+
+    def outputs(index: npt.NDArray[np.int64], triples: npt.NDArray[np.int64]) -> tuple[dict[str, Tensor], ...]:
+        """Of the pictures, and of the members of the triples."""
+        grid, fine, texture = halves(index, (3 * triples[:, None] + members).ravel())
+        deep, n = model.deep(grid), len(index)
+        own = {**model.judged(grid[:n], fine, texture, deep[:n]), **model.matched(grid[:n], deep[:n])}
+        return tuple(
+            {key: value.float() for key, value in out.items()} for out in (own, model.matched(grid[n:], deep[n:]))
+        )
 
     def loss(part: Part) -> dict[str, Tensor]:
         """Sums over the part divided by the step's counts; the contrasts, which know only their part, by its share."""
-        n = len(part.index)
         drawn = np.random.default_rng([seed + 1, part.step, part.index[0]])
         pairs = drawn.integers(len(lessons.triples), size=training.copies)
         rows, whole = torch.from_numpy(part.index), torch.from_numpy(part.whole)
-        out = outputs(part.index, pairs)
+        out, more = outputs(part.index, pairs)
         device = out["rules"].device
         target = {key: value[rows].to(device) for key, value in tensors.items()}
 
@@ -103,30 +122,32 @@ def train_image(
 
         rules = mean(
             F.binary_cross_entropy_with_logits(
-                out["rules"][:n], target["rules"], pos_weight=weight.to(device), reduction="none"
+                out["raw"], target["rules"], pos_weight=weight.to(device), reduction="none"
             ),
             "known",
         )
-        faulty = F.binary_cross_entropy_with_logits(out["noncompliant"][:n], target["noncompliant"]) * part.share
+        faulty = F.binary_cross_entropy_with_logits(out["noncompliant"], target["noncompliant"]) * part.share
         primary = mean(
-            F.binary_cross_entropy_with_logits(out["primary"][:n], target["primary"], reduction="none"),
+            F.binary_cross_entropy_with_logits(out["primary"], target["primary"], reduction="none"),
             "primary_known",
         )
-        view = F.cross_entropy(
-            out["views"][:n], target["view"], ignore_index=-1, label_smoothing=0.1, reduction="sum"
-        ) / (tensors["view"][whole] >= 0).sum().clamp_min(1)
-        patches = out["patches"][n:]
+        view = F.cross_entropy(out["views"], target["view"], ignore_index=-1, label_smoothing=0.1, reduction="sum") / (
+            tensors["view"][whole] >= 0
+        ).sum().clamp_min(1)
+        patches = more["patches"]
         patches = patches.view(training.copies, 3, *patches.shape[1:])
         places = torch.from_numpy(lessons.places[pairs]).long().to(device)
         match = patch_loss(patches, places, training.temperature) * part.share
-        embedding = out["embedding"][n:].view(training.copies, 3, -1)
+        embedding = more["embedding"].view(training.copies, 3, -1)
         products, styles = (torch.from_numpy(a[pairs]).to(device) for a in (lessons.products, lessons.styles))
         same = product_loss(embedding, products, styles) * part.share
-        named = F.binary_cross_entropy_with_logits(words(8.0 * out["embedding"][:n]), target["words"], reduction="none")
+        named = F.binary_cross_entropy_with_logits(words(8.0 * out["embedding"]), target["words"], reduction="none")
         named = named.sum(1).mean() / 20.0 * part.share
+        placed = place_loss(out["places"], marks[rows].to(device), (target["known"] > target["rules"])) * part.share
         total = (
             training.weight_rules * rules
-            + faulty
+            + training.weight_noncompliant * faulty
+            + training.weight_places * placed
             + training.weight_primary * primary
             + training.weight_view * view
             + training.weight_patches * match
@@ -136,6 +157,7 @@ def train_image(
             "total": total,
             "rules": rules,
             "noncompliant": faulty,
+            "places": placed,
             "primary": primary,
             "view": view,
             "patches": match,
@@ -158,20 +180,33 @@ def train_image(
 
 class _EarlyGraph(Exported):
     inputs = ("pixels",)
-    outputs = ("grid", "texture")
+    outputs = ("grid", "fine", "texture")
 
     def __init__(self, model: ImageModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.model.early(pixels)
 
 
-def early_features(model: ImageModel, pixels: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """`ImageModel.early` of all pixels in half precision, through ONNX Runtime: twice as fast as torch on a CPU."""
-    parts = list(_through_graph(_EarlyGraph(model), pixels, ("grid", "texture")))
-    return torch.cat([torch.from_numpy(p[0]).half() for p in parts]), torch.cat([torch.from_numpy(p[1]) for p in parts])
+def early_features(model: ImageModel, pixels: npt.NDArray[np.uint8], *, fine: bool = True) -> tuple[Tensor, ...]:
+    """`ImageModel.early` of all pixels, maps in half precision, through ONNX Runtime: twice as fast as torch on a CPU.
+
+    Without `fine` that map, by far the largest, is empty.
+    """
+    count = len(pixels)
+    found: list[Tensor] = []
+    start = 0
+    for part in _through_graph(_EarlyGraph(model), pixels, _EarlyGraph.outputs):
+        for at, values in enumerate(part):
+            if len(found) == at:
+                kept = 0 if at == 1 and not fine else count
+                found.append(torch.empty((kept, *values.shape[1:]), dtype=torch.float32 if at == 2 else torch.half))
+            if len(found[at]):
+                found[at][start : start + len(values)] = torch.from_numpy(values)
+        start += len(part[0])
+    return tuple(found)
 
 
 def tokens_through_graph(model: ImageModel) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
@@ -212,6 +247,35 @@ def _through_graph(
     session = _session(module, pixels.shape[1], half=False)
     for start in range(0, len(pixels), batch):
         yield session.run(list(outputs), {"pixels": np.ascontiguousarray(pixels[start : start + batch])})
+
+
+def place_loss(places: Tensor, marks: Tensor, kept: Tensor) -> Tensor:
+    """Cross entropy of the places: none outside of a mark or where the rule is kept, and the better half inside.
+
+    A mark's box holds places without it (between the letters of a watermark), so half of them may say nothing.
+
+    Args:
+        places: (N, R, S * S) logits.
+        marks: (N, R, 4) left, top, right, bottom in parts of the sides, or NaN.
+        kept: bool (N, R) where the rule is known to be kept.
+    """
+    side = math.isqrt(places.shape[2])
+    quiet = F.softplus(places).mean(2)  # cross entropy with 0
+    loss = (quiet * kept).sum() / kept.sum().clamp_min(1)
+    row, rule = torch.nonzero(~marks[..., 0].isnan(), as_tuple=True)
+    if not len(row):
+        return loss
+    found, box = places[row, rule], marks[row, rule]  # (M, S * S), (M, 4)
+    centre = (torch.arange(side, device=places.device) + 0.5) / side
+    reach = 0.5 / side  # a mark smaller than a place lies in one all the same
+    across = (centre > box[:, 0:1] - reach) & (centre < box[:, 2:3] + reach)
+    down = (centre > box[:, 1:2] - reach) & (centre < box[:, 3:4] + reach)
+    inside = (down[:, :, None] & across[:, None, :]).flatten(1)
+    middle = torch.where(inside, found.detach(), torch.nan).nanmedian(1, keepdim=True).values
+    strong, outside = inside & (found >= middle), ~inside
+    there = (F.softplus(-found) * strong).sum(1) / strong.sum(1).clamp_min(1)
+    elsewhere = (F.softplus(found) * outside).sum(1) / outside.sum(1).clamp_min(1)
+    return loss + (there + elsewhere).mean()
 
 
 def patch_loss(patches: Tensor, places: Tensor, temperature: float) -> Tensor:
@@ -271,8 +335,7 @@ def fit_projection(model: ImageModel, pixels: npt.NDArray[np.uint8]) -> None:
     with torch.no_grad():
         maps = []
         for part in np.array_split(pixels, max(1, len(pixels) // 32)):
-            grid, _ = model.early(torch.from_numpy(np.ascontiguousarray(part)))
-            maps.append(model.tower.late(grid[:, : model.tower.channels[16]]))
+            maps.append(model.deep(model.early(torch.from_numpy(np.ascontiguousarray(part)))[0]))
         flat = torch.cat(maps).permute(0, 2, 3, 1).flatten(0, 2).double()  # (N * P, C)
         mean = flat.mean(0)
         values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))

@@ -18,13 +18,16 @@ from agpis.inputs import Text
 from agpis.lessons import SequenceLessons, correspondence, image_lessons, triple
 from agpis.loop import Optim
 from agpis.models.muisc import Muisc, MuiscConfig
-from agpis.models.single import VIEWS, ImageConfig
+from agpis.models.single import VIEWS, ImageConfig, any_of
 from agpis.recipe import (
     MuiscTraining,
     StarterTraining,
+    calibrate_rules,
     catalogues,
+    mean_of,
     save_checkpoint,
     scaled,
+    set_rules,
     text_of,
     tokenizer_for,
     train_muisc,
@@ -37,6 +40,7 @@ from agpis.train_image import (
     fit_projection,
     new_image_model,
     patch_loss,
+    place_loss,
     product_loss,
     train_image,
 )
@@ -53,7 +57,7 @@ def test_checkpoints_are_strict(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "one" / "config.json").read_text())["tower"] == "tiny"
     assert {p.suffix for p in (tmp_path / "one").iterdir()} == {".json", ".safetensors"}
     with pytest.raises(
-        TrainingError, match=r"does not fit the model: missing \[\], foreign \[\], other shape \['local"
+        TrainingError, match=r"does not fit the model: missing \[\], foreign \[\], other shape \['rule_scale"
     ):
         load_weights(tmp_path / "one", new_image_model(replace(config, rules=3)))
     with pytest.raises(TrainingError, match=r"no checkpoint at .*two: weights.safetensors is missing"):
@@ -208,19 +212,67 @@ def test_image_training_trains_what_it_says(whole: bool) -> None:
     training = ImageTraining(optim=Optim(steps=30, batch=16, lr=3e-3, bf16=False), copies=2, whole=whole)
     rows = train_image(model, lessons, training, seed=0, progress=False)
     assert rows[-1]["total"] < 0.8 * rows[0]["total"]
-    moved = {key.split(".")[1] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert ("stem" in moved) == whole
-    assert "to32" in moved
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert ("tower.stem.conv.weight" in moved) == whole
+    assert "tower.to32.conv.weight" in moved
+
+
+def test_place_loss_wants_marks_where_they_are_and_nowhere_else() -> None:
+    marks = torch.full((2, 1, 4), torch.nan)
+    marks[0, 0] = torch.tensor([0.0, 0.0, 0.5, 0.5])
+    kept = torch.tensor([[False], [True]])
+    right = torch.full((2, 1, 4, 4), -8.0)
+    right[0, 0, :2, :2] = 8.0
+    half = right.clone()
+    half[0, 0, :2, 0] = -8.0  # between the letters
+    wrong = right.flip(2)
+    false = right.clone()
+    false[1] = 8.0
+    losses = [float(place_loss(places.flatten(2), marks, kept)) for places in (right, half, wrong, false)]
+    assert losses[0] < 0.01 and losses[1] < 0.01
+    assert losses[2] > 1.0 and losses[3] > 1.0
+    small = torch.full((2, 1, 4), torch.nan)
+    small[0, 0] = torch.tensor([0.30, 0.30, 0.31, 0.31])  # smaller than a place, and in none of their centres
+    assert torch.isfinite(place_loss(right.flatten(2), small, kept))
+
+
+def test_any_of_is_the_chance_that_not_all_are_kept() -> None:
+    logits = torch.tensor([[-1.0, 0.5, -3.0], [-25.0, -25.0, -25.0], [25.0, 25.0, 0.0]])
+    expected = 1.0 - (1.0 - torch.sigmoid(logits.double())).prod(1)
+    torch.testing.assert_close(torch.sigmoid(any_of(logits)).double(), expected, atol=2e-6, rtol=1e-4)
+
+
+def test_rules_of_other_shops_are_calibrated(tmp_path: Path) -> None:
+    rulebook = load_rulebook("default")
+    torch.manual_seed(0)
+    config = ImageConfig(rules=len(rulebook.single_rules), size=64, tower="tiny", width=128, descriptor=16)
+    model = new_image_model(config)
+    save_checkpoint(tmp_path, model, config)
+    found = calibrate_rules(tmp_path, draw_products(), count=80)
+    assert list(found) == list(rulebook.single_rules)
+    assert all(scale >= 0 for scale, _ in found.values())
+    set_rules(model, rulebook, found)
+    torch.testing.assert_close(model.rule_scale.tolist(), [scale for scale, _ in found.values()], atol=1e-6, rtol=0)
+    with pytest.raises(TrainingError, match=r"rules names \['no_such'\]"):
+        set_rules(model, rulebook, {"no_such": (1.0, 0.0)})
+
+
+def test_means_of_files_want_the_same_keys() -> None:
+    assert mean_of(['{"a": [1, 2], "b": 3}', '{"a": [3, 4], "b": 5}']) == {"a": [2.0, 3.0], "b": 4.0}
+    with pytest.raises(TrainingError, match="keys"):
+        mean_of(['{"a": 1}', '{"b": 1}'])
 
 
 def test_early_features_are_the_models(tmp_path: Path) -> None:
     model = new_image_model(ImageConfig(rules=3, size=64, tower="tiny", width=96, descriptor=16)).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    grid, texture = early_features(model, pixels)
+    grid, fine, texture = early_features(model, pixels)
+    assert len(early_features(model, pixels, fine=False)[1]) == 0
     with torch.inference_mode():
         expected = model.early(torch.from_numpy(pixels))
     torch.testing.assert_close(grid.float(), expected[0], atol=2e-3, rtol=2e-3)  # kept in half precision
-    torch.testing.assert_close(texture, expected[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(fine.float(), expected[1], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(texture, expected[2], atol=1e-4, rtol=1e-4)
 
 
 def test_learned_columns_are_principal_components() -> None:

@@ -2,9 +2,10 @@
 
 `ImageModel` yields p_primary, p_noncompliant, the single rules, the view, patch descriptors for the duplicate matcher
 (3.3.2: "pretrained DNN patch features", here trained further) and the tokens of the sequence model. Small marks are
-seen by a local head on the stride-16 map (the strongest place speaks), the whole by a global head, texture faults
-(noise, blur, compression) by the mean and spread of the early maps, light, ground and frame by `Measures`. The model
-runs in two halves, so that a frozen early tower can be cached.
+seen by a local head on a grid of stride 8 (the strongest place speaks), the whole by a global head, texture faults
+(noise, blur, compression) by the mean and spread of the early maps, light, ground and frame by `Measures`. A picture is
+non-compliant when any rule is broken: p_noncompliant is what the rules' probabilities say together. The model runs in
+two halves, so that a frozen early tower can be cached.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class ImageConfig:
     """Side of the square input in pixels; a multiple of 32."""
     tower: str = "efficientnet_lite0"
     """A name of `towers.TOWERS`."""
-    local: int = 96
+    local: int = 64
     """Width of the local head."""
     hidden: int = 256
     """Width of the global head."""
@@ -40,8 +41,8 @@ class ImageConfig:
     """E, width of a patch descriptor."""
     width: int = 128
     """D, width of a token."""
-    dropout: float = 0.2
-    """Before the global head's outputs, in training."""
+    dropout: float = 0.4
+    """In the global head, in training: pictures of one product are many, and it learns the products by heart."""
 
     def __post_init__(self) -> None:
         least = max(2 + self.rules + len(VIEWS) + SIGNATURE + 1, self.descriptor + 4)
@@ -66,6 +67,11 @@ class ImageConfig:
 class ImageModel(nn.Module):
     """Tower and heads. Input uint8 (N, size, size, 3)."""
 
+    texture_mean: Tensor
+    texture_spread: Tensor
+    rule_scale: Tensor
+    rule_shift: Tensor
+
     def __init__(self, config: ImageConfig, tower: Tower) -> None:
         super().__init__()
         self.config, self.tower = config, tower
@@ -73,13 +79,21 @@ class ImageModel(nn.Module):
         near = channels[16] + channels[8] + 3  # the stride-16 grid: features, finer features, colour
         self.near = nn.Conv2d(near, config.local, 1)
         self.far = nn.Conv2d(channels[32], config.local, 1)
-        self.around = nn.Conv2d(config.local, config.local, 5, padding=2, groups=config.local)
-        self.local = nn.Conv2d(config.local, config.rules + 1, 1)  # the rules, then non-compliance
+        self.fine = nn.Conv2d(4 * channels[4] + channels[8], config.local, 1)
+        self.around = nn.ModuleList(nn.Conv2d(config.local, config.local, 3, padding=1) for _ in range(2))
+        self.local = nn.Conv2d(config.local, config.rules, 1)
         self.measures = Measures()
         texture = 2 * (channels[4] + channels[8] + channels[16]) + Measures.width
-        self.texture_norm = nn.LayerNorm(texture)
-        self.hidden = nn.Linear(channels[32] + texture, config.hidden)
-        self.out = nn.Linear(config.hidden, 2 + config.rules + len(VIEWS))  # primary, non-compliance, rules, views
+        self.register_buffer("texture_mean", torch.zeros(texture))
+        self.register_buffer("texture_spread", torch.ones(texture))
+        self.facts = nn.Sequential(
+            nn.Linear(texture, config.hidden), nn.ReLU(), nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, config.hidden), nn.ReLU(),
+        )  # fmt: skip
+        self.hidden = nn.Linear(channels[32], config.hidden)
+        self.out = nn.Linear(2 * config.hidden, 1 + config.rules + len(VIEWS))  # primary, rules, views
+        self.register_buffer("rule_scale", torch.ones(config.rules))
+        self.register_buffer("rule_shift", torch.zeros(config.rules))
         self.describe = nn.Conv2d(near, config.local, 1)
         self.descriptor = nn.Conv2d(config.local + near, config.descriptor, 1)
         self.learned = nn.Conv2d(channels[32], layout.learned, 1)
@@ -91,9 +105,13 @@ class ImageModel(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         return self.late(*self.early(pixels))
 
-    def early(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What a frozen early tower gives, to be cached: grid (N, C16 + C8 + 3, G, G), texture (N, T):
-        mean and spread of the early maps, then `Measures`."""
+    def early(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a frozen early tower gives, to be cached.
+
+        Returns:
+            grid (N, C16 + C8 + 3, G, G), G = size / 16; fine (N, 4 * C4 + C8, 2 G, 2 G); texture (N, T): mean and
+            spread of the early maps, then `Measures`.
+        """
         maps = self.tower.early(pixels)
         statistics = []
         for stride in (4, 8, 16):
@@ -102,47 +120,77 @@ class ImageModel(nn.Module):
             statistics += [mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)]
         colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)  # (N, 3, G, G)
         grid = torch.cat([maps[16], F.avg_pool2d(maps[8], 2), colours], dim=1)
-        return grid, torch.cat([*statistics, self.measures(pixels)], dim=1)
+        fine = torch.cat([F.pixel_unshuffle(maps[4], 2), maps[8]], dim=1)
+        return grid, fine, torch.cat([*statistics, self.measures(pixels)], dim=1)
 
-    def late(self, grid: Tensor, texture: Tensor) -> dict[str, Tensor]:
-        """Outputs by name, from what `early` gives.
+    def deep(self, grid: Tensor) -> Tensor:
+        """The stride-32 map (N, C32, G / 2, G / 2) of the stride-16 grid."""
+        return self.tower.late(grid[:, : self.tower.channels[16]])
 
-        Returns:
-            primary, noncompliant (N,), rules (N, R), views (N, V): logits; tokens (N, P, D); patches (N, G*G, E)
-            L2-normalised, G = size / 16; evidence (N, G*G) logits; embedding (N, D - knowledge - signature),
-            L2-normalised.
-        """
-        config = self.config
-        deep = self.tower.late(grid[:, : self.tower.channels[16]])  # (N, C32, G / 2, G / 2)
-        far = F.interpolate(self.far(deep), scale_factor=2.0, mode="nearest")
-        seen = F.relu(self.near(grid) + far)
-        places = self.local(F.relu(seen + self.around(seen))).flatten(2)  # (N, R + 1, G*G)
-        strongest = places.amax(-1)
+    def standardise(self, texture: Tensor) -> None:
+        """Sets what texture (n, T) is measured against: its mean and spread over n pictures."""
+        self.texture_mean.copy_(texture.mean(0))
+        self.texture_spread.copy_(texture.std(0).clamp_min(1e-3))
 
-        pooled = deep.mean((2, 3))
-        hidden = F.relu(self.hidden(torch.cat([pooled, self.texture_norm(texture)], dim=1)))
-        out = self.out(self.drop(hidden))
-        primary = out[:, 0]
-        noncompliant = out[:, 1] + strongest[:, -1]
-        rules = out[:, 2 : 2 + config.rules] + strongest[:, :-1]
-        views = out[:, 2 + config.rules :]
-
-        described = self.descriptor(torch.cat([F.relu(self.describe(grid)), grid], dim=1))  # (N, E, G, G)
-        patches = F.normalize(described, dim=1)
-        coarse = F.normalize(F.avg_pool2d(described, 2), dim=1)
-        embedding = F.normalize(self.embedding(pooled), dim=1)
+    def late(self, grid: Tensor, fine: Tensor, texture: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, from what `early` gives: those of `judged` and `matched`, and tokens (N, P, D)."""
+        deep = self.deep(grid)
+        out = {**self.judged(grid, fine, texture, deep), **self.matched(grid, deep)}
+        coarse = F.normalize(F.avg_pool2d(out.pop("described"), 2), dim=1)
         colours = F.avg_pool2d(grid[:, -3:], 2)
         tokens = torch.cat([self.learned(deep), coarse, colours], dim=1).flatten(2).transpose(1, 2)
-        known = torch.cat([primary[:, None], noncompliant[:, None], rules, views], dim=1)
+        known = torch.cat([out["primary"][:, None], out["noncompliant"][:, None], out["rules"], out["views"]], dim=1)
         # Logits of a sure model are large; tokens should stay of one order.
-        known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, embedding, texture[:, -SIGNATURE:]], dim=1)
+        known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, out["embedding"], texture[:, -SIGNATURE:]], dim=1)
+        return {**out, "tokens": torch.cat([tokens, known[:, None]], dim=1)}  # (N, side * side + 1, D)
+
+    def judged(self, grid: Tensor, fine: Tensor, texture: Tensor, deep: Tensor) -> dict[str, Tensor]:
+        """What is said of each picture, in logits.
+
+        Returns:
+            primary (N,), views (N, V); raw (N, R) what the heads say of the rules, and rules (N, R) the same
+            calibrated: raw * rule_scale + rule_shift; noncompliant (N,): that at least one rule is broken, were they
+            independent: 1 - prod(1 - p_rule); places (N, R, 4 G * G): what the local head says of each place;
+            evidence (N, 4 G * G): the places of the likeliest rule.
+        """
+        rules = self.config.rules
+        seen = self.near(grid) + F.interpolate(self.far(deep), scale_factor=2.0, mode="nearest")
+        seen = F.relu(self.fine(fine) + F.interpolate(seen, scale_factor=2.0, mode="nearest"))
+        for around in self.around:
+            seen = F.relu(seen + around(seen))
+        places = self.local(seen).flatten(2)
+        facts = self.facts(((texture - self.texture_mean) / self.texture_spread).clamp(-6.0, 6.0))
+        hidden = torch.cat([F.relu(self.hidden(deep.mean((2, 3)))), facts], dim=1)
+        out = self.out(self.drop(hidden)).float()
+        raw = out[:, 1 : 1 + rules] + places.amax(-1).float()
+        calibrated = raw * self.rule_scale + self.rule_shift
+        likeliest = (calibrated == calibrated.amax(1, keepdim=True)).to(places.dtype)
         return {
-            "primary": primary,
-            "noncompliant": noncompliant,
-            "rules": rules,
-            "views": views,
-            "tokens": torch.cat([tokens, known[:, None]], dim=1),  # (N, side * side + 1, D)
-            "patches": patches.flatten(2).transpose(1, 2),
-            "evidence": places[:, -1],
-            "embedding": embedding,
+            "primary": out[:, 0],
+            "views": out[:, 1 + rules :],
+            "raw": raw,
+            "rules": calibrated,
+            "noncompliant": any_of(calibrated),
+            "places": places,
+            "evidence": (places * likeliest[:, :, None]).sum(1),
         }
+
+    def matched(self, grid: Tensor, deep: Tensor) -> dict[str, Tensor]:
+        """What pictures are compared by.
+
+        Returns:
+            described (N, E, G, G); patches (N, G * G, E), the same L2-normalised; embedding (N, D - knowledge -
+            signature), L2-normalised.
+        """
+        described = self.descriptor(torch.cat([F.relu(self.describe(grid)), grid], dim=1))
+        return {
+            "described": described,
+            "patches": F.normalize(described, dim=1).flatten(2).transpose(1, 2),
+            "embedding": F.normalize(self.embedding(deep.mean((2, 3))), dim=1),
+        }
+
+
+def any_of(logits: Tensor) -> Tensor:
+    """Logit (N,) of at least one of R independent events with logits (N, R)."""
+    doubt = F.softplus(logits.clamp(-30.0, 30.0)).sum(1).clamp_min(1e-6)  # -log of the probability of none
+    return doubt + torch.log1p(-torch.exp(-doubt))
