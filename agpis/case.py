@@ -347,16 +347,17 @@ class Case:
             case.outcome = "selected"
         classes, p_qualified = answers[found.sequence]
         grounds = self._grounds(picked)
-        objections = grounds.objections(grounds.with_the_set(classes), least=REPORTED_VIOLATION, most=MAX_VIOLATIONS)
+        objections = grounds.objections(
+            grounds.with_the_set(classes), own=classes, least=REPORTED_VIOLATION, most=MAX_VIOLATIONS
+        )
         passed = p_qualified >= self._threshold("qualified")
         feedback = ""
-        author: Author = ""
         if self.settings.feedback == "always" or (self.settings.feedback == "rejected" and not passed):
             with self.clock.stage("feedback"):
                 feedback = self.bundle.feedback(tokens[list(found.sequence)], self.product.title, self.product.category)
-            author = "model"
-        elif not passed and objections:
-            feedback, author = grounds.in_words(objections[0]), "rulebook"
+        author: Author = "model" if feedback else ""
+        if not passed:
+            feedback, author = grounds.feedback(feedback, objections)
         return replace(
             self._decision("generated" if passed else "below_threshold"),
             sequence=tuple(case.shot.image.uri for case in picked),

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, evidence
+from agpis import compliance, evidence, naming
 from agpis.bundle import Bundle, ImageOutputs
 from agpis.clock import Clock
-from agpis.data import Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Status, Violation
+from agpis.data import Author, Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Status, Violation
 from agpis.images import Size
 from agpis.prepare import Shot
 from agpis.rulebook import Rulebook
@@ -107,14 +107,30 @@ class Grounds:
                 [[p_copy.get(frozenset((a.index, b.index)), 0.0) for b in picked] for a in picked], np.float32
             ),
             features=features(picked),
+            known=naming.known(
+                np.stack([case.tokens for case in picked]), bundle.manifest.token_layout, len(bundle.single_rules)
+            ),
         )
 
     def objections(
-        self, classes: FloatArray, *, least: float = 0.0, most: int | None = None
+        self, classes: FloatArray, *, own: FloatArray | None = None, least: float = 0.0, most: int | None = None
     ) -> list[evidence.Objection]:
-        """`agpis.evidence.objections` to this sequence; `classes` (C,) are the sequence model's probabilities."""
+        """`agpis.evidence.objections` to this sequence, by the bundle's `naming`.
+
+        Args:
+            classes: (C,) probabilities of the sequence model.
+            own: (C,) these, where `classes` are what `with_the_set` made of them.
+        """
         return evidence.objections(
-            classes, self.bundle.classes, self.rulebook, self.sight, self._masked, least=least, most=most
+            classes,
+            self.bundle.classes,
+            self.rulebook,
+            self.sight,
+            self._masked,
+            least=least,
+            most=most,
+            fitted=self.bundle.manifest.naming,
+            own=own,
         )
 
     def with_the_set(self, classes: FloatArray) -> FloatArray:
@@ -148,6 +164,12 @@ class Grounds:
             probability=round(objection.probability, 6),
             image="" if objection.image is None else self.picked[objection.image].shot.image.uri,
         )
+
+    def feedback(self, said: str, objections: list[evidence.Objection]) -> tuple[str, Author]:
+        """The feedback on this sequence, rejected for `objections`, and who wrote it; `said`: by the decoder, or ""."""
+        if not objections:
+            return said, "model" if said else ""
+        return evidence.shown(said, self.in_words(objections[0]), self.rulebook)
 
     def in_words(self, objection: evidence.Objection) -> str:
         """The rulebook's words for an objection: which image, and where in it."""

@@ -13,7 +13,9 @@ About 4 minutes a source on two cores.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from agpis import duplicates, evidence
+from agpis import evidence
 from agpis.bundle import Bundle, ImageOutputs, Qualified, calibrated, open_bundle
 from agpis.bundle_manifest import UNSET, Limit
 from agpis.calibration import fit_qualified
@@ -41,10 +43,10 @@ from agpis.metrics import (
 )
 from agpis.simulate import SHARES, SINGLE, Mix, Stock, Style, images, load, sequences
 from agpis.simulate.image_samples import ImageSample
-from agpis.simulate.sequence_samples import Sample
 from agpis.simulate.stock import WHOLE
 from bench.duplicates import iou
 from bench.machine import machine
+from bench.naming import Looked, look, told
 from bench.primary import planted, scores
 
 FALSE_ALARMS = 0.03  # share of clean pictures that may be removed, for the non-compliance threshold
@@ -54,6 +56,7 @@ MIX = Mix(doubled=0.0, broken=0.6)
 PLAIN = replace(MIX, harmless=0.0, further=0.0)
 """The pictures that the first starter's card was measured on."""
 OTHERS: tuple[Limit, ...] = ("duplicate", "qualified")
+DECODED = 120  # rejected sequences a source that the decoder writes of
 PART = 0.6  # of the picture: a mark over more of it has no place in it
 
 
@@ -79,6 +82,9 @@ class Seen:
     sku: list[str] = field(default_factory=list)
     top_rule: list[str] = field(default_factory=list)
     feedback_rule: list[bool] = field(default_factory=list)
+    feedback_image: list[bool] = field(default_factory=list)
+    feedback_image_scope: list[str] = field(default_factory=list)
+    decoded_rule: list[bool] = field(default_factory=list)
     named_rule: list[bool] = field(default_factory=list)
     named_scope: list[str] = field(default_factory=list)
     blamed: list[bool] = field(default_factory=list)
@@ -157,19 +163,18 @@ def measure_primary(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Gen
 
 
 def measure_sequences(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Generator, count: int) -> None:
-    """Sequences in the paper's shares; feedback read for rejected ones."""
+    """Sequences in the paper's shares; of rejected ones what is named, and what the decoder says of the first."""
     scopes = {rule.id: rule.scope for rule in bundle.rulebook.rules}
-    phrases = {
-        rule.id: [set(_words(phrase)) for phrase in rule.phrases("en", 0, "top")]
-        for rule in bundle.rulebook.rules
-        if rule.learned
-    }
-    feedbacks = 0
+    decoded = 0
     for sample in sequences(stock, possible(bundle.rulebook, stock), rng, Style.test(), SHARES, (2, 3), "en", count):
-        pixels = stack(list(sample.pictures), bundle.size)
-        out = bundle.image(pixels)
-        tokens = out.tokens
-        p = bundle.sequence(tokens[None], sample.title, sample.category)[0]
+        if sample.rule == "qualified":
+            tokens = bundle.image(stack(list(sample.pictures), bundle.size)).tokens
+            p = bundle.sequence(tokens[None], sample.title, sample.category)[0]
+        else:
+            looked = look(bundle, sample, say=decoded < DECODED)
+            decoded += 1
+            measure_blame(bundle, seen, looked)
+            p = looked.classes
         seen.classes.append(p)
         seen.qualified.append(float(p[0]))
         seen.rule.append(sample.rule)
@@ -177,57 +182,30 @@ def measure_sequences(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.G
         seen.scope.append("qualified" if sample.rule == "qualified" else scopes[sample.rule])
         seen.sku.append(f"{sample.source}/{sample.sku}")
         seen.top_rule.append(bundle.classes[1 + int(p[1:].argmax())])
-        if sample.rule != "qualified":
-            measure_blame(bundle, seen, sample, out, pixels, p)
-        if sample.rule != "qualified" and feedbacks < 120:
-            feedbacks += 1
-            said = set(_words(bundle.feedback(tokens, sample.title, sample.category)))
-            nearest = max(phrases, key=lambda rule: max(_overlap(said, phrase) for phrase in phrases[rule]))
-            seen.feedback_rule.append(nearest == sample.rule)
 
 
-def measure_blame(
-    bundle: Bundle, seen: Seen, sample: Sample, out: ImageOutputs, pixels: np.ndarray, classes: np.ndarray
-) -> None:
-    """Rule and image that a decision would name of a rejected sequence."""
-    count = len(pixels)
-    views = [
-        duplicates.View(patches, picture.shape[1], picture.shape[0], bundle.size, small)
-        for patches, picture, small in zip(out.patches, sample.pictures, pixels, strict=True)
-    ]
-    p_copy = np.zeros((count, count), np.float32)
-    for match in duplicates.match_pairs(views, calibration=bundle.calibration):
-        p_copy[match.a, match.b] = p_copy[match.b, match.a] = match.probability
-    sight = evidence.Sight(bundle.single_rules, out.rules, out.p_primary, p_copy, out.tokens.mean(axis=1))
-
-    def masked() -> np.ndarray:
-        repeated = np.repeat(out.tokens[None], count, axis=0)
-        return bundle.sequence(repeated, sample.title, sample.category, 1.0 - np.eye(count, dtype=np.float32))
-
-    found = evidence.objections(classes, bundle.classes, bundle.rulebook, sight, masked)
-    named = found[0].rule.id == sample.rule
+def measure_blame(bundle: Bundle, seen: Seen, looked: Looked) -> None:
+    """Rule and image that a decision would name of a rejected sequence, in its violations and in its feedback."""
+    found = told(looked, bundle.rulebook, bundle.manifest.naming)
+    named = found.rule == looked.rule
     seen.named_rule.append(named)
-    seen.named_scope.append(bundle.rulebook.rule(sample.rule).scope)
-    if sample.image_index is not None:
-        image = next((objection.image for objection in found if objection.image is not None), None)
-        seen.blamed.append(image == sample.image_index)
+    seen.named_scope.append(looked.scope)
+    rule, image = evidence.spoken_of(found.feedback, bundle.rulebook)
+    seen.feedback_rule.append(rule == looked.rule)
+    if looked.said:
+        seen.decoded_rule.append(evidence.spoken_of(looked.said, bundle.rulebook)[0] == looked.rule)
+    if looked.image is not None:
+        seen.blamed.append(found.any_image == looked.image)
+        seen.feedback_image.append(image == looked.image)
+        seen.feedback_image_scope.append(looked.scope)
         if named:
-            seen.blamed_named.append(found[0].image == sample.image_index)
+            seen.blamed_named.append(found.image == looked.image)
 
 
 def calibration(seen: Seen) -> dict[str, float]:
     """Temperature and shift of the classes under which p_qualified is likeliest right."""
     temperature, shift = fit_qualified(np.stack(seen.classes), np.asarray(seen.rule) == "qualified")
     return {"temperature": temperature, "shift": shift}
-
-
-def _words(text: str) -> list[str]:
-    ordinals = {"first", "second", "third", "top", "bottom", "left", "right", "centre", "at", "the", "in"}
-    return [word for word in text.lower().replace(".", " ").replace(",", " ").split() if word not in ordinals]
-
-
-def _overlap(a: set[str], b: set[str]) -> float:
-    return len(a & b) / max(1, len(a | b))
 
 
 def _interval(positive: Sequence[float], negative: Sequence[float], groups: Sequence[str]) -> Interval:
@@ -293,13 +271,14 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
     bad = [i for i, name in enumerate(seen.rule) if name != "qualified"]
     found["rule named (top 1) of rejected sequences"] = _share([seen.top_rule[i] == seen.rule[i] for i in bad])
     found["rule named, stage 1 heard too"] = _share(seen.named_rule)
-    scopes = np.asarray(seen.named_scope)
-    found["rule named, stage 1 heard too, by scope"] = {
-        name: float(np.mean(np.asarray(seen.named_rule)[scopes == name])) for name in SCOPES if (scopes == name).any()
-    }
+    found["rule named, stage 1 heard too, by scope"] = _by_scope(seen.named_rule, seen.named_scope)
     found["right image named of rejected sequences"] = _share(seen.blamed)
     found["right image named where the rule is right"] = _share(seen.blamed_named)
     found["rule named by the feedback"] = _share(seen.feedback_rule)
+    found["rule named by the feedback, by scope"] = _by_scope(seen.feedback_rule, seen.named_scope)
+    found["right image named by the feedback"] = _share(seen.feedback_image)
+    found["right image named by the feedback, by scope"] = _by_scope(seen.feedback_image, seen.feedback_image_scope)
+    found["rule named by the decoder alone"] = _share(seen.decoded_rule)
     found["samples"] = {
         "clean pictures": len(seen.clean),
         "broken pictures": len(every),
@@ -307,6 +286,11 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
         "sequences": len(seen.qualified),
     }
     return found
+
+
+def _by_scope(values: Sequence[bool], scopes: Sequence[str]) -> dict[str, float]:
+    by_scope = {name: [v for v, scope in zip(values, scopes, strict=True) if scope == name] for name in SCOPES}
+    return {name: float(np.mean(part)) for name, part in by_scope.items() if part}
 
 
 def _means(by_rule: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -352,6 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--plain", action="store_true", help="pictures without further looks and hard negatives")
+    parser.add_argument("--keep", type=Path, help="folder of what was measured: another run with it goes on from there")
     options = parser.parse_args(arguments)
     if len(options.pairs) % 2:
         parser.error("give a folder and its sources, in turn")
@@ -363,7 +348,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         training = bundle.manifest.training
         bundles[folder] = {"left_out": names.split(","), "trained_on": bundle.manifest.trained_on, "training": training}
         for name in names.split(","):
-            by_source[name] = measure(
+            by_source[name] = kept(
+                options.keep,
                 bundle,
                 options.data / name / "catalog.jsonl",
                 options.scale,
@@ -380,6 +366,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     written["metrics"]["how"] = {"command": command, "machine": machine(), "bundles": bundles}
     if options.out:
         options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def kept(folder: Path | None, bundle: Bundle, catalogue: Path, scale: float, seed: int, mix: Mix) -> Seen:
+    """`measure`, or what it gave for this very bundle, source and settings before. The folder is trusted: pickles."""
+    if folder is None:
+        return measure(bundle, catalogue, scale, seed, mix)
+    said = bundle.manifest.model_dump(mode="json", exclude={"metrics"})
+    asked = repr((said, catalogue.parent.name, scale, seed, mix))
+    path = folder / f"{catalogue.parent.name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.pickle"
+    if path.is_file():
+        seen: Seen = pickle.loads(path.read_bytes())
+        return seen
+    found = measure(bundle, catalogue, scale, seed, mix)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(found))
+    return found
 
 
 def measure(bundle: Bundle, catalogue: Path, scale: float, seed: int, mix: Mix = MIX) -> Seen:

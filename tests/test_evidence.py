@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from agpis import evidence
 from agpis.bundle import open_bundle
+from agpis.bundle_manifest import Naming, RuleUsual, read_manifest, write_manifest
 from agpis.compliance import learned_findings
 from agpis.data import Box, Image
 from agpis.images import Size
@@ -186,9 +188,25 @@ def test_a_rejected_sequence_names_rule_image_and_words(tiny_bundle: Path) -> No
         assert decision.feedback_by == "rulebook"
         assert decision.feedback in {p for i in (at, *range(5)) for p in rule.phrases("en", i)}
     (asked,) = Pipeline(tiny_bundle, replace(OPEN, threshold=1.0, feedback="rejected"))([product(3, 5)])
-    assert asked.feedback_by == "model"
+    assert asked.violations
+    assert evidence.spoken_of(asked.feedback, RULES)[0] == asked.violations[0].rule
+    assert (asked.feedback_by == "rulebook") == (asked.feedback == decision.feedback)
     (accepted,) = Pipeline(tiny_bundle, OPEN)([product(3, 5)])
     assert (accepted.feedback, accepted.feedback_by) == ("", "")
+
+
+def test_the_bundles_naming_is_asked_for_the_rule(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    shutil.copytree(tiny_bundle, folder)
+    manifest = read_manifest(folder)
+    usual = {name: RuleUsual(mean=0.0, spread=1.0, bias=0.0) for name in manifest.rulebook.single_rules}
+    for rule in ("missing_views", "same_view"):
+        kinds = {kind: {"bias": 40.0 if kind == rule else 0.0} for kind in ("single", "pair", "multi", rule)}
+        naming = Naming(facts={}, rules=usual, kinds=kinds, data="by hand")
+        write_manifest(folder, manifest.model_copy(update={"naming": naming}))
+        (decision,) = Pipeline(folder, replace(OPEN, threshold=1.0))([product(3, 5)])
+        assert decision.violations[0].rule == rule
+        assert evidence.spoken_of(decision.feedback, RULES)[0] == rule
 
 
 def test_an_image_removed_for_a_mark_has_its_box() -> None:
