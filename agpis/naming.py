@@ -34,17 +34,20 @@ LEAST = 1e-6
 FAR = 4.0
 """Facts count no further than this many standard deviations from their mean."""
 
+COMMON = ("images", "excess", "primary_first", "whole_first", "detail_least")
+"""Facts that all these kinds have: they say what else it could be. Without
+them three in a hundred fewer rules are named rightly, on smartstore and grandnode by halves."""
 FACTS: Mapping[str, tuple[str, ...]] = {
-    "duplicate": ("copy", "match"),
-    "same_view": ("copy", "match", "kin_most", "view_twice"),
-    "different_colour": ("colour_least", "kin_least", "colour_gap", "match_least"),
-    "different_product": ("colour_least", "kin_least", "match_least", "alone"),
-    "wrong_order": ("order", "order_primary", "whole_first", "primary_first", "detail_least"),
-    "primary_incomplete": ("incomplete", "whole_first", "primary_first", "detail_least", "detail_first"),
-    "redundant_views": ("images", "copy", "later_views", "later_kin", "later_match"),
-    "missing_views": ("images", "detail_least", "whole_most", "whole_first", "kin_least"),
-    "title_mismatch": ("copy", "kin_least", "whole_most", "primary_first", "detail_least", "excess"),
-    "irrelevant_image": ("alone", "kin_least", "colour_least", "match_least", "primary_most", "excess"),
+    "duplicate": ("copy", "match", *COMMON),
+    "same_view": ("copy", "match", "kin_most", "view_twice", *COMMON),
+    "different_colour": ("colour_least", "kin_least", "colour_gap", "match_least", *COMMON),
+    "different_product": ("colour_least", "kin_least", "match_least", "alone", *COMMON),
+    "wrong_order": ("order", "order_primary", *COMMON),
+    "primary_incomplete": ("incomplete", "detail_first", *COMMON),
+    "redundant_views": ("copy", "later_views", "later_kin", "later_match", *COMMON),
+    "missing_views": ("whole_most", "kin_least", *COMMON),
+    "title_mismatch": ("copy", "kin_least", "whole_most", *COMMON),
+    "irrelevant_image": ("alone", "kin_least", "colour_least", "match_least", "primary_most", *COMMON),
 }
 """The facts that speak for or against a kind of rule: id of a rule of the default rulebook, or a simulator's name.
 Single rules have stage 1's largest logit over the images instead, as it is and as excess: in standard deviations from
