@@ -360,7 +360,7 @@ def _newton(design: Floats, broken: NDArray[np.intp], ridges: Floats) -> Floats:
         while (tried := loss(beta - scale * step)) > value and scale > 1e-6:
             scale /= 2.0
         beta = beta - scale * step
-        if value - tried < 1e-6 * max(1.0, value):
+        if value - tried < 1e-9 * max(1.0, value):
             break
         value = tried
     return beta
