@@ -110,6 +110,8 @@ class Kinship(_Entry):
     removed: float = -0.26
     """Images with a margin below this are removed: the limit that `python -m bench.planted` was measured with. That is
     before the odds are even, because a stranger in a sequence costs more than a spare image that is not shown."""
+    colours: float = Field(default=0.0, ge=0)
+    """Weight of the colour signatures' likeness, where that of the mean tokens is 1."""
     data: str = "the starter's tokens"
 
 

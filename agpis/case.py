@@ -19,7 +19,7 @@ from agpis import choice, compliance, duplicates, kinship, primary, sequence, we
 from agpis.bundle import Bundle
 from agpis.clock import Clock
 from agpis.data import Author, Decision, ErrorInfo, Finding, Product, Role, Status
-from agpis.decision import Grounds, Judged, active_classes, decision, features, learned
+from agpis.decision import Grounds, Judged, active_classes, decision, learned
 from agpis.prepare import Shot
 from agpis.rulebook import Rule, Rulebook
 from agpis.settings import Settings
@@ -164,7 +164,8 @@ class Case:
         distinct = self._distinct([case for case in self.judged if case.outcome != "removed"])
         if len(distinct) < 3:
             return  # of two images neither can be told to be the stranger
-        for place, probability in kinship.strangers(features(distinct), self.bundle.manifest.kinship).items():
+        fitted = self.bundle.manifest.kinship
+        for place, probability in kinship.strangers(self._compared(distinct), fitted).items():
             case = distinct[place]
             case.findings += (
                 Finding(
@@ -181,6 +182,11 @@ class Case:
                 case.remove("different_product")
         self._doubt([case for case in self.judged if case.outcome != "removed"])
 
+    def _compared(self, cases: list[Judged]) -> FloatArray:
+        """What kinship compares the images by, (n, F)."""
+        manifest = self.bundle.manifest
+        return kinship.features(np.stack([case.tokens for case in cases]), manifest.token_layout, manifest.kinship)
+
     def _kinship_rule(self) -> Rule | None:
         """The rule against another product's photograph; a rulebook without it does not mind."""
         return next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
@@ -190,7 +196,7 @@ class Case:
         distinct = self._distinct(left)
         if not distinct or self._kinship_rule() is None:
             return
-        doubts = kinship.p_stranger(features(distinct), self.bundle.manifest.kinship)
+        doubts = kinship.p_stranger(self._compared(distinct), self.bundle.manifest.kinship)
         for case, doubt in zip(distinct, doubts, strict=True):
             case.p_stranger = float(doubt)
         for case in left:

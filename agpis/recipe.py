@@ -401,7 +401,9 @@ def weigh_starter(folder: Path, checkpoint: Path, paths: Paths) -> None:
     """
     module, found = _not_weighed(checkpoint)
     weigh(module.muisc, paths)
-    write_checkpoint(checkpoint, replace(found, metrics={**found.metrics, "paths": asdict(paths)}), module)
+    told = asdict(paths)
+    weighed = replace(found, metrics={**found.metrics, "paths": told}, training={**found.training, "paths": told})
+    write_checkpoint(checkpoint, weighed, module)
     assemble(folder, bundle_id=open_bundle(folder).name, muisc=checkpoint, base=folder)
 
 

@@ -24,6 +24,7 @@ from agpis.bundle import Bundle, open_bundle
 from agpis.bundle_manifest import Kinship
 from agpis.fetch import Fetcher
 from agpis.images import decode, letterbox
+from agpis.kinship import features as compared
 from agpis.kinship import margins
 from agpis.metrics import auc
 from bench.machine import machine
@@ -32,6 +33,9 @@ SHARE = 1 / 20
 """Of a merchant's images that are strangers: the prior of the shipped middle."""
 REMOVED_FROM = 0.36
 """Probability from which an image is removed: that of the margin -0.26 with the shipped middle and width."""
+
+COLOURS = 2.0
+"""Weight of the colour signatures, chosen on smartstore and grandnode (bench/LOG.md)."""
 
 Array = NDArray[np.float64]
 
@@ -72,7 +76,8 @@ def measured(bundle: Bundle, path: Path, rng: np.random.Generator) -> tuple[Arra
     with Fetcher() as fetcher:
         for product in products:
             pictures = [decode(fetcher(i.location), target=448).pixels for i in product.images]
-            features[product.sku] = bundle.embed(np.stack([letterbox(p, bundle.size) for p in pictures]))
+            tokens = bundle.image(np.stack([letterbox(p, bundle.size) for p in pictures])).tokens
+            features[product.sku] = compared(tokens, bundle.manifest.token_layout, Kinship(colours=COLOURS))
     own: list[float] = []
     strange, lowest = [], []
     for product in products:
@@ -109,6 +114,7 @@ def entry(middle: float, width: float, sources: list[str]) -> Kinship:
     return Kinship(
         middle=round(moved, 4),
         width=round(width, 4),
+        colours=COLOURS,
         removed=round(moved + width * math.log((1 - REMOVED_FROM) / REMOVED_FROM), 4),
         data=f"strangers among the images of {', '.join(sources)}; python -m bench.kinship",
     )

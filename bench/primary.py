@@ -144,7 +144,10 @@ def judged(bundle: Bundle, pictures: Sequence[Pixels]) -> tuple[Array, dict[str,
     features = choice.features(
         out.p_primary, out.p_noncompliant, out.rules, out.tokens, p_copy, parts, bundle.manifest.token_layout
     )
-    strange = kinship.p_stranger(out.tokens.mean(axis=1), bundle.manifest.kinship)
+    manifest = bundle.manifest
+    strange = kinship.p_stranger(
+        kinship.features(out.tokens, manifest.token_layout, manifest.kinship), manifest.kinship
+    )
     boxes = [ground(pixels).box for pixels in small]
     ways = {
         "p_primary": out.p_primary,

@@ -224,7 +224,7 @@ def test_place_loss_wants_marks_where_they_are_and_nowhere_else() -> None:
     right = torch.full((2, 1, 4, 4), -8.0)
     right[0, 0, :2, :2] = 8.0
     half = right.clone()
-    half[0, 0, :2, 0] = -8.0  # between the letters
+    half[0, 0, 0, 0] = -8.0  # between the letters
     wrong = right.flip(2)
     false = right.clone()
     false[1] = 8.0
