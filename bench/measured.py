@@ -41,8 +41,8 @@ KINDS, RULES, VIEWS = "noncompliant AUC by kind", "sequence AUC by rule", "false
 KIND_TARGET, ALARM_TARGET = 0.90, 0.05
 
 ROWS = (
-    Row(("primary top-1, some candidates wrong",), "primary: top-1 where some candidates are wrong", 0.85, short=True),
-    Row(("primary top-1, wrong ones planted",), "primary: top-1 with wrong ones planted", 0.90, short=True),
+    Row(("primary top-1, some candidates wrong",), "primary: top-1 where some are wrong, without `choice`", 0.85),
+    Row(("primary top-1, wrong ones planted",), "primary: top-1 with wrong ones planted, without `choice`", 0.90),
     Row(("noncompliant AUC",), "broken pictures: AUC"),
     Row(("noncompliant AUC, kinds evenly",), "broken pictures: AUC, kinds evenly", 0.97, short=True),
     Row(("found at the threshold",), "broken pictures found at the threshold", short=True),
@@ -59,23 +59,27 @@ ROWS = (
     Row(("sequence calibration error",), "p_qualified: expected calibration error", most=True),
     Row(("rule named (top 1) of broken pictures",), "broken pictures: right rule named"),
     Row(("rule named (top 1) of rejected sequences",), "rejected sequences: right rule by the sequence model alone"),
-    Row(("rule named, stage 1 heard too",), "rejected sequences: right rule named", 0.70, short=True),
-    Row(("right image named of rejected sequences",), "rejected sequences: right image named", 0.80, short=True),
+    Row(("rule named, stage 1 heard too",), "rejected sequences: right rule named, without `naming`", 0.70),
+    Row(("right image named of rejected sequences",), "rejected sequences: right image named, without `naming`", 0.80),
     Row(("right image named where the rule is right",), "rejected sequences: right image where the rule is right"),
-    Row(("rule named by the feedback",), "rejected sequences: right rule in the decoded feedback"),
+    Row(("rule named by the feedback",), "rejected sequences: right rule in the feedback, without `naming`"),
     Row(("evidence: centre of the box in the mark, all",), "boxes on removed pictures: centre within the mark"),
 )
 ELSEWHERE = (
     Row(
         ("choice", "mean over sources", "natural", "fitted"),
-        "primary: top-1 where some are wrong (bench.primary)",
+        "primary: top-1 where some candidates are wrong",
         0.85,
+        short=True,
     ),
     Row(
         ("choice", "mean over sources", "planted", "fitted"),
-        "primary: top-1 with wrong ones planted (bench.primary)",
+        "primary: top-1 with wrong ones planted",
         0.9,
+        short=True,
     ),
+    Row(("naming", "together", "feedback shown: right rule"), "feedback names the right rule", 0.7, short=True),
+    Row(("naming", "together", "feedback shown: right image"), "feedback names the right image", 0.8, short=True),
     Row(("duplicates", "AUC", "single"), "duplicates: AUC, single changes", 0.999, short=True),
     Row(
         ("duplicates", "recall at 1 % false alarms", "single"),

@@ -140,7 +140,7 @@ def test_kinds_are_ordered_by_their_numbers() -> None:
 
 def test_the_card_says_what_the_figures_say() -> None:
     text = card(manifest(), SIZES)
-    assert "| primary: top-1 where some candidates are wrong | 0.870 ± 0.042 | 0.880 [0.780, 0.930] |" in text
+    assert "| primary: top-1 where some are wrong, without `choice` | 0.870 ± 0.042 | 0.880 [0.780, 0.930] |" in text
     assert "| sequences: AUC | 0.875 ± 0.106 | 0.860 [0.840, 0.880] | at least 0.9 | not met |" in text
     assert "0.880 [0.780, 0.930] | at least 0.85 | met |" in text
     assert "AUC of the weakest kind, `artefact` | 0.800 ± 0.141 | 0.780 | at least 0.9 | not met |" in text
@@ -223,7 +223,7 @@ def test_figures_of_other_benches_join(tmp_path: Path, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     assert "| all | 60 | 0.960 [0.930, 0.980] | 0.600 | 0.900 |" in text
     assert "| planted wrong candidates kept out of the sequence | 0.960 | at least 0.95 | met |" in text
-    assert "| kinship | middle -0.4, width 0.1, removed -0.3 | of a test |" in text
+    assert "| kinship | middle -0.4, width 0.1, removed -0.3, colours 0 | of a test |" in text
     assert "| oxid, planted | 0.900 [0.800, 1.000] | 0.700 [0.600, 0.800] |" in text
     assert "| crop, dense | 0.999 | 0.996 |" in text
     assert "command: python -m bench.duplicates" in text
