@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -243,7 +244,8 @@ def test_combination(name: str, parts: Parts, made: Callable[[str], Bundle], tin
     _thresholds_go_with_their_roles(bundle, base, set(models), set(GRAPHS[name]))
     rows = list(Pipeline(bundle.folder, OPEN)(read(str(tiny_catalogue / "catalog.jsonl"))))
     assert {row.error.code for row in rows if row.error} == {"invalid_json"}
-    assert sum(row.status == "generated" for row in rows) >= 6
+    statuses = Counter(row.status for row in rows)  # eight of the drawn products have too few pictures, or copies
+    assert statuses["generated"] >= 5, statuses
     assert {row.bundle for row in rows} == {"mixed"}
 
 
