@@ -282,7 +282,7 @@ def test_starter_is_sound_small_and_honest() -> None:
     assert bundle.name == "starter"
     assert bundle.size == Size(width=224, height=224)
     sources = {"magento", "oxid", "kickstart", "grandnode", "saleor", "smartstore", "spree", "clothing", "grocery"}
-    assert set(bundle.manifest.training["sources"]) == sources
+    assert set(bundle.manifest.trained_on) == sources
     for name in ("primary", "noncompliant"):
         assert "left out" in bundle.manifest.thresholds[name].data
     card = (bundle.folder / "MODEL_CARD.md").read_text("utf-8")
