@@ -7,19 +7,20 @@ What is left is the correlation of the two tiles: near 1 for copies, 0.1 to 0.4 
 
 `align` does that for every pair, `verify` looks closer at a few: it finds the rectangle that both pictures share (a
 crop pasted on a scene shares no more), aligns it with one scale for both axes, since copies are not stretched but other
-views, seen from another side, are, and asks whether one plain change of colour explains all of it: a copy's edit does,
-another colour of the product does not.
+views, seen from another side, are, and asks whether one plain change of colour explains all of it (`recolouring.py`).
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from agpis import recolouring
+from agpis.rectangles import Cells, largest_sum
 
 Float = NDArray[np.floating]
 
@@ -45,26 +46,10 @@ TEXTURED = 0.05
 """Mean square of the normalised tile above which a block has something to compare."""
 ALIKE = 0.45
 """Correlation of a block from which on it speaks for lying in the shared rectangle."""
-NEARLY = 0.9
-"""The shared rectangle is the largest one with this share of the best one's score: plain blocks belong to it."""
 ROUNDS = 2
 """Of looking for the shared rectangle and aligning it, at most."""
 UNLIKE = 0.4
 """Correlation of the shared rectangle under which nothing more is done: of 588 copies none had less than 0.6."""
-SWATCH = 20
-"""Width and height of the tiles on which colours are compared, pixels."""
-SLACK = np.array([0.35, 0.25, 20.0])
-"""Usual strength of colour edits (standard deviations): of saturation and gain, about 1; of brightness, grey levels."""
-CAST = np.array([0.08, 0.1, 6.0])
-"""How much the three channels differ in these: a cast of colour."""
-COLOUR_NOISE, COLOUR_LOOKS = 8.0, 8.0
-"""Grey levels a copy's colour is off where the edit is known; independent looks at a tile, whose pixels are alike."""
-OFF = 2.5
-"""COLOUR_NOISE times this: pixels that are off by more do not belong to what both pictures show."""
-KEPT = 0.7
-"""Share of the rectangle that must belong to it, or all counts."""
-MISFIT = 3.0
-"""Most that `Verified.misfit` counts."""
 
 
 class Rect(NamedTuple):
@@ -140,7 +125,8 @@ class Verified:
     """How much agrees: logarithm of the letterbox pixels of the shared rectangle, each weighted with its contrast and
     how much it agrees beyond ALIKE. 2 is one edge, 5 and more a product."""
     misfit: float
-    """Of the best plain change of colour from one picture to the other: 1 is usual noise or a usual edit; 0..MISFIT."""
+    """Of the best plain change of colour from one picture to the other, 0 to `recolouring.MISFIT`; 1 is usual noise or
+    a usual edit."""
 
     @property
     def likeness(self) -> float:
@@ -180,20 +166,6 @@ class Grey:
             borderMode=cv2.BORDER_REPLICATE,
         )
         return tile
-
-    def swatch(self, left: float, top: float, sx: float, sy: float) -> NDArray[np.float64]:
-        """(SWATCH * SWATCH, 3) colours of a rectangle, smoothed, in places as `tile` has them."""
-        width = 2 * (int(abs(sy)) // 2) + 3
-        matrix = np.array([[sx, 0, left + sx / 2 - 0.5], [0, sy, top + sy / 2 - 0.5]])
-        swatch = cv2.warpAffine(
-            cv2.blur(self.pixels, (width, width)),
-            matrix,
-            (SWATCH, SWATCH),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        colours: NDArray[np.float64] = swatch.reshape(-1, 3).astype(np.float64)
-        return colours
 
 
 def hypotheses_from_content(a: Grey, b: Grey) -> list[Warp]:
@@ -405,40 +377,6 @@ class _Blocks:
         self.each = np.clip(self.product / np.sqrt(xx * yy + TEXTURED**2 / 4), 0, 1)
 
 
-Cells = tuple[int, int, int, int]
-"""A rectangle of a table: top, bottom, left, right, ends excluded."""
-
-
-def largest_sum(score: NDArray[np.floating]) -> tuple[Cells, Cells, float]:
-    """The rectangle of a table with the largest sum, the largest one with nearly as much (NEARLY), and the sum.
-
-    Looks at all there are: for tables of some 30 x 30.
-    """
-    total = np.zeros((score.shape[0] + 1, score.shape[1] + 1))
-    total[1:, 1:] = score.cumsum(0).cumsum(1)
-    top, bottom = _spans(score.shape[0])
-    left, right = _spans(score.shape[1])
-    strips = total[bottom] - total[top]
-    scores = strips[:, right] - strips[:, left]
-    best = int(scores.argmax())
-    most = float(scores.flat[best])
-    size = np.outer(bottom - top, right - left)
-    large = int(np.where(scores >= most - (1 - NEARLY) * abs(most), size, 0).argmax())
-
-    def rectangle(at: int) -> Cells:
-        row, column = divmod(at, len(left))
-        return int(top[row]), int(bottom[row]), int(left[column]), int(right[column])
-
-    return rectangle(best), rectangle(large), most
-
-
-@functools.cache
-def _spans(length: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and last + 1 of every stretch of a line."""
-    first, last = np.triu_indices(length + 1, 1)
-    return first, last
-
-
 def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
     """A closer look at `warp` (from `a` to `b`, near the truth); None where too little is left to compare."""
     warp = _with_one_scale(warp, overlap(a.visible, warp, b.visible))
@@ -455,8 +393,8 @@ def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
     correlation, agreeing, weakest = _agreement(a, b, common.agreeing, warp)
     whole = overlap(a.visible, warp, b.visible)
     if correlation < UNLIKE:
-        return Verified(warp, whole, correlation, agreeing, weakest, common.evidence, MISFIT)
-    edit, misfit = _edited(a, b, warp, common.agreeing)
+        return Verified(warp, whole, correlation, agreeing, weakest, common.evidence, recolouring.MISFIT)
+    edit, misfit = recolouring.explain(*_colours(a, b, warp, common.agreeing))
     shared = _extent(a, b, warp, whole, edit)
     return Verified(warp, shared, correlation, agreeing, weakest, common.evidence, misfit)
 
@@ -497,82 +435,16 @@ def _part(region: Rect, cells: Cells, rows: int, columns: int) -> Rect:
     return Rect(x + left * across, y + top * down, x + right * across, y + bottom * down)
 
 
-def _edited(a: Grey, b: Grey, warp: Warp, region: Rect) -> tuple[NDArray[np.float64], float]:
-    """The plain change of colour that best explains the second picture, and its misfit (`Verified.misfit`).
-
-    Each channel becomes a mixture of itself, of grey (saturation) and of white (brightness), with the coefficients
-    that are likeliest where edits are as strong as SLACK and CAST say (ridge regression about no change at all). A rim
-    of the region that shows something else, as around a pasted crop, is left out.
-    """
-    first, second = _colours(a, b, warp, region)
-    used = np.ones(len(first))
-    found, off = _edit(first, second, used)
-    for _ in range(2):  # again without what is off: it bends the fit
-        found, off = _edit(first, second, 1 / (1 + np.square(off / (OFF * COLOUR_NOISE))))
-    top, bottom, left, right = _fitting(off)[0]
-    if (bottom - top) * (right - left) >= KEPT * SWATCH**2:
-        inside = np.zeros((SWATCH, SWATCH))
-        inside[top:bottom, left:right] = 1.0
-        used = inside.ravel()
-    found, off = _edit(first, second, used)
-    # A pixel or two that are wholly off do not decide.
-    noise = np.square(np.minimum(off, 10 * COLOUR_NOISE) / COLOUR_NOISE)
-    strength = found.ravel() @ _EDITS @ found.ravel() / 3 / COLOUR_LOOKS
-    return found, min(MISFIT, float(np.sqrt((noise * used).sum() / used.sum() + strength)))
-
-
 def _extent(a: Grey, b: Grey, warp: Warp, whole: Rect, edit: NDArray[np.float64]) -> Rect:
     """The rectangle of the `whole` overlap in which the edit explains the colours, plain ground too."""
-    first, second = _colours(a, b, warp, whole)
-    cells = _fitting(_off(first, second, edit))[1]
-    shared = _part(whole, cells, SWATCH, SWATCH)
+    cells = recolouring.extent(*_colours(a, b, warp, whole), edit)
+    shared = _part(whole, cells, recolouring.SWATCH, recolouring.SWATCH)
     return whole if _too_small(shared) else shared
 
 
-def _fitting(off: NDArray[np.float64]) -> tuple[Cells, Cells]:
-    """The rectangle with most colours that fit and fewest that are off, and the largest that is nearly as good."""
-    best, large, _ = largest_sum((OFF * COLOUR_NOISE - off).reshape(SWATCH, SWATCH))
-    return best, large
-
-
 def _colours(a: Grey, b: Grey, warp: Warp, region: Rect) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(SWATCH * SWATCH, 3) colours of both pictures in a region of the first letterbox."""
-    sx, sy = region.width / SWATCH, region.height / SWATCH
+    """Swatches of both pictures in a region of the first letterbox."""
+    sx, sy = region.width / recolouring.SWATCH, region.height / recolouring.SWATCH
     left, top = warp.sx * region.left + warp.tx, warp.sy * region.top + warp.ty
-    return a.swatch(region.left, region.top, sx, sy), b.swatch(left, top, warp.sx * sx, warp.sy * sy)
-
-
-_EDITS = np.linalg.inv(np.kron(np.diag(SLACK**2), np.ones((3, 3))) + np.kron(np.diag(CAST**2), np.eye(3)))
-"""(9, 9) inverse covariance of edits: saturation of red, green, blue, then gain, then brightness."""
-
-
-def _edit(
-    first: NDArray[np.float64], second: NDArray[np.float64], used: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The likeliest edit of colours (n, 3) into others, as (3, 3) differences from none at all: saturation, gain and
-    brightness by channel; and how far each colour (n,) is off after it. `used` (n,): weights, 0 to 1."""
-    weight = used * (COLOUR_LOOKS / used.sum() / COLOUR_NOISE**2)
-    normal, right = _EDITS.copy(), np.zeros(9)
-    known = _known(first)
-    for c in range(3):
-        own = slice(c, 9, 3)
-        weighed = (known[c] * weight[:, None]).T
-        normal[own, own] += weighed @ known[c]
-        right[own] += weighed @ (second[:, c] - first[:, c])
-    found = np.asarray(np.linalg.solve(normal, right).reshape(3, 3), np.float64)
-    return found, _off(first, second, found)
-
-
-def _off(first: NDArray[np.float64], second: NDArray[np.float64], edit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) how far colours are off after an edit, grey levels."""
-    known = _known(first)
-    made = np.stack([first[:, c] + known[c] @ edit[:, c] for c in range(3)], 1)
-    # What is moved past black or white stays there.
-    off: NDArray[np.float64] = np.sqrt(np.square(np.clip(made, 0, 255) - second).mean(1))
-    return off
-
-
-def _known(colours: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """By channel (n, 3): what an edit adds of it, of grey and of white."""
-    grey = colours @ np.array([0.299, 0.587, 0.114])
-    return [np.stack([colours[:, c] - grey, grey, np.ones_like(grey)], 1) for c in range(3)]
+    first = recolouring.swatch(a.pixels, region.left, region.top, sx, sy)
+    return first, recolouring.swatch(b.pixels, left, top, warp.sx * sx, warp.sy * sy)

@@ -87,7 +87,8 @@ UNSET: dict[Limit, Threshold] = {
     "duplicate": Threshold(value=0.9, data="not set on this bundle's patches"),
     "qualified": Threshold(value=0.3, data="the paper's submission threshold (5.1)"),
 }
-"""Of roles that bring none. 0.9 is for 1 % false alarms on patches of ImageNet's network (bench.duplicates)."""
+"""Of roles that bring none. 0.9 for duplicates is set by hand, for the matcher on keypoints and pixels with
+`agpis.duplicates.CALIBRATION`; docs/results.md says what false alarms and recall it has."""
 
 
 class Qualified(_Entry):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agpis import choice, compliance, duplicates, kinship, primary, sequence, weighing
 from agpis.bundle import Bundle
 from agpis.clock import Clock
+from agpis.columns import Floats
 from agpis.data import Author, Decision, ErrorInfo, Finding, Product, Role, Status
 from agpis.decision import Grounds, Judged, active_classes, decision, learned
 from agpis.prepare import Shot
@@ -45,7 +46,7 @@ class Appraised:
     """(S,)."""
     score: NDArray[np.floating]
     """(S,) what `best` makes as large as it can: p_qualified, and without weighing some caution."""
-    features: weighing.Floats
+    features: Floats
     """(S, 6) of `agpis.weighing`."""
     plain: NDArray[np.floating]
     """(S,) the score without weighing."""

@@ -10,15 +10,14 @@ paper's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from agpis import columns
 from agpis.bundle_manifest import Choice
-from agpis.simulate.stock import VIEWS, WHOLE
-
-Floats = npt.NDArray[np.float64]
+from agpis.columns import Floats, Layout
 
 FEATURES = ("primary", "clean", "unmarked", "whole", "alike", "colours", "found", "holds", "entire", "cleanest")
 """Of an image: log odds of p_primary; of breaking no rule; minus the log of the rules' probabilities summed; log odds
@@ -28,8 +27,6 @@ crop of another; 0, or less by how much lower the log odds are that a copy of it
 more speaks for the image."""
 LEAST = 1e-4
 """Probabilities are taken no nearer to 0 and 1: beyond lies the model's confidence, not evidence."""
-SCALE = 4.0
-"""Logits in a knowledge token are divided by this (`agpis.models.single`)."""
 
 
 def features(
@@ -39,7 +36,7 @@ def features(
     tokens: npt.ArrayLike,
     p_copy: npt.ArrayLike,
     parts: Collection[int] = (),
-    layout: Mapping[str, int] | None = None,
+    layout: Layout | None = None,
 ) -> Floats:
     """Features (n, 10) of one product's n images, in the order of FEATURES.
 
@@ -63,34 +60,26 @@ def features(
         "primary": _log_odds(p_primary),
         "clean": -broken,
         "unmarked": -np.log(rules.sum(axis=1) + LEAST),
-        "alike": _to_others(_cosines(tokens.mean(axis=1))),
+        "alike": _to_others(columns.cosines(tokens.mean(axis=1))),
         "entire": np.array([-float(i in parts) for i in range(count)]),
         "cleanest": -(likeness * np.maximum(broken[:, None] - broken[None], 0.0)).max(axis=1, initial=0.0),
     }
     if layout:
-        found |= _of_layout(tokens, layout, views_from=2 + rules.shape[1])
+        found |= _of_layout(tokens, layout, rules.shape[1])
     nothing = np.zeros(count)
     return np.stack([found.get(name, nothing) for name in FEATURES], axis=1)
 
 
-def _of_layout(tokens: Floats, layout: Mapping[str, int], views_from: int) -> dict[str, Floats]:
-    """Features out of columns whose meaning the manifest gives; see `agpis.models.comparison.TokenLayout`."""
-    places, signature = layout["side"] ** 2, layout.get("signature", 0)
-    start = layout["learned"]
-    grid = tokens[:, :places, start : start + layout["descriptor"]]  # (n, G, E) L2-normalised
-    known = tokens[:, places]
-    views = SCALE * known[:, views_from : layout["knowledge"]]  # (n, V) logits
-    share = np.exp(views - views.max(axis=1, keepdims=True))
-    share /= share.sum(axis=1, keepdims=True)
-    # [a, b]: mean over the places of a of the best cosine in b. One image at a time: n * n * G * G would be gigabytes.
-    covered = np.stack([(grid @ own.T).max(axis=1).mean(axis=1) for own in grid], axis=0)
+def _of_layout(tokens: Floats, layout: Layout, rules: int) -> dict[str, Floats]:
+    """Features out of columns whose meaning the manifest gives."""
+    covered = columns.covered(tokens, layout)
     found = {
-        "whole": _log_odds(share[:, [VIEWS.index(view) for view in WHOLE]].sum(axis=1)),
+        "whole": _log_odds(columns.views(tokens, layout, rules)[:, columns.WHOLE].sum(axis=1)),
         "found": _to_others(covered),
         "holds": _to_others(covered.T),
     }
-    if signature:
-        found["colours"] = _to_others(_cosines(known[:, -signature:]))
+    if (colours := columns.signature(tokens, layout)) is not None:
+        found["colours"] = _to_others(columns.cosines(colours))
     return found
 
 
@@ -100,14 +89,8 @@ def _to_others(values: Floats) -> Floats:
     return np.asarray((values.sum(axis=1) - np.diagonal(values)) / max(1, count - 1) if count > 1 else np.zeros(count))
 
 
-def _cosines(vectors: Floats) -> Floats:
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return np.asarray(unit @ unit.T)
-
-
 def _log_odds(probability: npt.ArrayLike) -> Floats:
-    p = np.clip(np.asarray(probability, np.float64), LEAST, 1.0 - LEAST)
-    return np.asarray(np.log(p) - np.log1p(-p))
+    return columns.log_odds(probability, LEAST)
 
 
 def scores(rows: Floats, fitted: Choice) -> Floats:

@@ -173,13 +173,13 @@ class Grounds:
 
     def in_words(self, objection: evidence.Objection) -> str:
         """The rulebook's words for an objection: which image, and where in it."""
-        rule, box = objection.rule, None
+        rule = objection.rule
         if objection.image is None:
             return evidence.in_the_rulebooks_words(rule, self.sight, None)
         case = self.picked[objection.image]
         width, height, size = case.frame(self.bundle.size)
-        if rule.scope == "single" and case.evidence is not None and evidence.has_place(rule):
-            box = evidence.mark(case.evidence, width, height, size)
+        # The evidence is that of the image's likeliest rule: it says nothing of where another one is broken.
+        box = evidence.marks(case.rules, case.evidence, self.bundle.rulebook, width, height, size).get(rule.id)
         return evidence.in_the_rulebooks_words(rule, self.sight, objection.image, box, (width, height))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from agpis import alignment, dense, edgeboxes, keypoints
+from agpis import alignment, dense, edgeboxes, keypoints, recolouring
 from agpis.data import Box
 from agpis.edgeboxes import Embed
 from agpis.errors import SettingsError
@@ -414,7 +414,7 @@ def _statistics(look: alignment.Verified | None, inliers: int) -> dict[str, floa
     agreed = math.log1p(min(inliers, MANY))
     if look is None:
         nothing = dict.fromkeys(STATISTICS["dense"], 0.0)
-        return nothing | {"inliers": agreed, "misfit": alignment.MISFIT}
+        return nothing | {"inliers": agreed, "misfit": recolouring.MISFIT}
     return {
         "likeness": look.likeness,
         "correlation": look.correlation,

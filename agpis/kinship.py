@@ -8,17 +8,16 @@ the fit is in the bundle's manifest (`agpis.bundle_manifest.Kinship`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from agpis.bundle_manifest import Kinship
+from agpis.columns import Layout, cosines, signature, unit
 
 FloatArray = NDArray[np.float32]
 
 
-def features(tokens: FloatArray, layout: Mapping[str, int] | None, fitted: Kinship) -> FloatArray:
+def features(tokens: FloatArray, layout: Layout | None, fitted: Kinship) -> FloatArray:
     """What images are compared by, (n, F): the cosine of two is that of their mean tokens, and `fitted.colours` times
     that of their colour signatures, over the sum of the weights.
 
@@ -27,17 +26,11 @@ def features(tokens: FloatArray, layout: Mapping[str, int] | None, fitted: Kinsh
         layout: columns of the tokens (`agpis.models.comparison.TokenLayout`); without one, or without a signature in
             it, the mean tokens alone count.
     """
-    mean: FloatArray = np.asarray(tokens).mean(axis=1)
-    signature = (layout or {}).get("signature", 0)
-    if not signature or not fitted.colours:
+    mean: FloatArray = tokens.mean(axis=1)
+    colours = signature(tokens, layout)
+    if colours is None or not fitted.colours:
         return mean
-    colours = np.asarray(tokens)[:, -1, -signature:]
-    return np.concatenate([_unit(mean), np.float32(np.sqrt(fitted.colours)) * _unit(colours)], axis=1)
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    result: FloatArray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return result
+    return np.concatenate([unit(mean), np.float32(np.sqrt(fitted.colours)) * unit(colours)], axis=1)
 
 
 def margins(features: FloatArray) -> FloatArray:
@@ -48,8 +41,7 @@ def margins(features: FloatArray) -> FloatArray:
     count = len(features)
     if count < 3:
         return np.zeros(count, np.float32)
-    unit = _unit(features)
-    likeness = unit @ unit.T
+    likeness = cosines(features)
     np.fill_diagonal(likeness, 0.0)
     to_others = likeness.sum(axis=1)
     among_others = likeness.sum() - 2 * to_others

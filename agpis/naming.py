@@ -14,21 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
+from agpis import columns
 from agpis.bundle_manifest import Naming, RuleUsual, Usual
+from agpis.columns import Floats, Layout
 from agpis.rulebook import Rule
 
-Floats = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
-VIEWS = ("front", "back", "side", "top", "bottom", "detail", "pack", "lifestyle", "multi")
-"""Views in the order of the image graph's logits (`agpis.models.single`, which needs torch)."""
-WHOLE = tuple(VIEWS.index(view) for view in ("front", "side", "top"))
-"""Those of the whole product, fit to be first."""
-DETAIL = VIEWS.index("detail")
-SCALE = 4.0
-"""Tokens hold logits divided by this."""
+DETAIL = columns.VIEWS.index("detail")
 LEAST = 1e-6
 """Probabilities are taken no nearer to 0 and 1."""
 FAR = 4.0
@@ -92,44 +88,26 @@ class Sight:
     """None where the bundle's tokens have no layout."""
 
 
-def known(tokens: FloatArray, layout: Mapping[str, int] | None, rules: int) -> Known | None:
+def known(tokens: FloatArray, layout: Layout | None, rules: int) -> Known | None:
     """What tokens (K, P, D) say of K images, where they are laid out as our image graphs' are; else None.
 
     Args:
         layout: `token_layout` of the manifest.
         rules: R, single rules of the bundle.
     """
-    if layout is None or layout["knowledge"] != 2 + rules + len(VIEWS):
+    if layout is None or layout["knowledge"] != 2 + rules + len(columns.VIEWS):
         return None
-    places, own = layout["side"] ** 2, tokens[:, layout["side"] ** 2].astype(np.float64)  # own (K, D)
-    logits = SCALE * own[:, 2 + rules : layout["knowledge"]]
-    views = np.exp(logits - logits.max(axis=1, keepdims=True))
-    signature = layout.get("signature", 0)
-    width = own.shape[1]
-    kin = _cosines(own[:, layout["knowledge"] : width - signature])
-    colours = _cosines(own[:, width - signature :]).astype(np.float32) if signature else None
-    grid = tokens[:, :places, layout["learned"] : layout["learned"] + layout["descriptor"]].astype(np.float64)
-    count = len(grid)
-    cosines = _cosines(grid.reshape(count * places, -1)).reshape(count, places, count, places)
-    matches = cosines.max(axis=3).mean(axis=1)  # (K, K)
+    colours, covered = columns.signature(tokens, layout), columns.covered(tokens, layout)
     return Known(
-        (views / views.sum(axis=1, keepdims=True)).astype(np.float32),
-        kin.astype(np.float32),
-        colours,
-        np.maximum(matches, matches.T).astype(np.float32),
+        columns.views(tokens, layout, rules).astype(np.float32),
+        columns.cosines(columns.embedding(tokens, layout)),
+        None if colours is None else columns.cosines(colours),
+        np.maximum(covered, covered.T).astype(np.float32),
     )
 
 
-def _cosines(rows: Floats) -> Floats:
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    found: Floats = unit @ unit.T
-    return found
-
-
-def _logit(p: NDArray[np.floating]) -> Floats:
-    clipped = np.clip(np.asarray(p, np.float64), LEAST, 1.0 - LEAST)
-    found: Floats = np.log(clipped) - np.log1p(-clipped)
-    return found
+def _logit(p: npt.ArrayLike) -> Floats:
+    return columns.log_odds(p, LEAST)
 
 
 def kind_of(rule: Rule) -> str:
@@ -163,7 +141,7 @@ def _facts_of_tokens(known: Known) -> dict[str, float]:
     count = len(known.views)
     pairs = np.triu_indices(count, 1)
     views, kin, matches = known.views, known.kin, known.matches
-    whole, detail = _logit(views[:, WHOLE].sum(axis=1)), _logit(views[:, DETAIL])
+    whole, detail = _logit(views[:, columns.WHOLE].sum(axis=1)), _logit(views[:, DETAIL])
     found: dict[str, float] = {"whole_first": whole[0], "whole_most": whole.max()}
     found |= {"detail_first": detail[0], "detail_least": detail.min()}
     if count > 1:

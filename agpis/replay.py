@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agpis.bundle_manifest import Weighing
+from agpis.columns import Floats
 from agpis.data import Image, Product, Verdict
 from agpis.pipeline import Pipeline, Settings
-from agpis.weighing import Floats, fit
+from agpis.weighing import fit
 
 Upload = tuple[str, str, str, str, tuple[str, ...], int]
 """Sku, title, category, base, candidates and length of the sequence."""

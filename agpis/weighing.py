@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agpis.bundle_manifest import Weighing
-
-Floats = npt.NDArray[np.float64]
+from agpis.columns import Floats, log_odds
 
 FEATURES = ("p_qualified", "kin", "apart", "clean", "p_primary", "margin")
 """Log odds of the sequence model's p_qualified; log probability that every image shows the product, that no two are
@@ -56,9 +55,7 @@ def _log(probabilities: npt.ArrayLike) -> Floats:
 
 
 def _log_odds(probability: npt.ArrayLike) -> Floats:
-    p = np.clip(np.asarray(probability, np.float64), LEAST, 1.0 - LEAST)
-    found: Floats = np.log(p) - np.log1p(-p)
-    return found
+    return log_odds(probability, LEAST)
 
 
 def p_qualified(rows: Floats, weighing: Weighing) -> Floats:

@@ -7,6 +7,7 @@ from agpis.alignment import Rect, Warp
 from agpis.duplicates import WORTH
 from agpis.images import Size, letterbox, placement
 from agpis.keypoints import KEYPOINTS, RIM, Keypoints, hypothesis
+from agpis.rectangles import NEARLY, largest_sum
 from tests.test_duplicates import drawn, edited, padded, pasted
 
 SIZE = Size(224, 224)
@@ -118,9 +119,9 @@ def test_the_largest_sum_is_that_of_brute_force():
     score = np.random.default_rng(0).normal(-0.2, 1, (7, 9))
     spans = [(t, b, le, r) for t in range(7) for b in range(t + 1, 8) for le in range(9) for r in range(le + 1, 10)]
     sums = [score[t:b, le:r].sum() for t, b, le, r in spans]
-    best, large, most = alignment.largest_sum(score)
+    best, large, most = largest_sum(score)
     assert most == pytest.approx(max(sums))
     assert best == spans[int(np.argmax(sums))]
-    nearly = [s for s, total in zip(spans, sums, strict=True) if total >= alignment.NEARLY * most]
+    nearly = [s for s, total in zip(spans, sums, strict=True) if total >= NEARLY * most]
     size = max((b - t) * (r - le) for t, b, le, r in nearly)
     assert (large[1] - large[0]) * (large[3] - large[2]) == size

@@ -13,6 +13,7 @@ import pytest
 
 from agpis import evidence, naming
 from agpis.bundle_manifest import Naming, RuleUsual, Usual
+from agpis.columns import VIEWS
 from agpis.rulebook import Rule, load_rulebook
 from bench import naming as bench
 from tests.test_choice import shop
@@ -37,8 +38,8 @@ def sight(count: int = 3, known: naming.Known | None = None) -> naming.Sight:
 def seen(*views: str) -> naming.Known:
     """Images whose views are sure, each a little less alike to the next."""
     count = len(views)
-    sure = np.full((count, len(naming.VIEWS)), 0.001, np.float32)
-    sure[np.arange(count), [naming.VIEWS.index(view) for view in views]] = 0.992
+    sure = np.full((count, len(VIEWS)), 0.001, np.float32)
+    sure[np.arange(count), [VIEWS.index(view) for view in views]] = 0.992
     apart = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
     likeness = (1.0 - 0.2 * apart).astype(np.float32)
     return naming.Known(sure, likeness, likeness**2, likeness)
@@ -65,9 +66,7 @@ def even() -> np.ndarray:
 def test_tokens_are_read_as_the_sequence_model_reads_them() -> None:
     torch = pytest.importorskip("torch", reason="needs the train extra")
     from agpis.models.comparison import Compare, TokenLayout
-    from agpis.models.single import VIEWS
 
-    assert naming.VIEWS == VIEWS
     layout = TokenLayout(side=2, learned=20, descriptor=12, colour=8, knowledge=2 + 3 + len(VIEWS), signature=9)
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(3, layout.tokens, layout.width)).astype(np.float32)

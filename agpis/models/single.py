@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agpis.columns import SCALE
+from agpis.columns import VIEWS as VIEWS
 from agpis.errors import TrainingError
 from agpis.models.comparison import TokenLayout
 from agpis.models.measures import Measures
 from agpis.models.towers import Tower
 
 SIGNATURE = 36  # columns of the colour signature, the last of `Measures`
-VIEWS = ("front", "back", "side", "top", "bottom", "detail", "pack", "lifestyle", "multi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class ImageModel(nn.Module):
         tokens = torch.cat([self.learned(deep), coarse, colours], dim=1).flatten(2).transpose(1, 2)
         known = torch.cat([out["primary"][:, None], out["noncompliant"][:, None], out["rules"], out["views"]], dim=1)
         # Logits of a sure model are large; tokens should stay of one order.
-        known = torch.cat([known.clamp(-12.0, 12.0) / 4.0, out["embedding"], texture[:, -SIGNATURE:]], dim=1)
+        known = torch.cat([known.clamp(-12.0, 12.0) / SCALE, out["embedding"], texture[:, -SIGNATURE:]], dim=1)
         return {**out, "tokens": torch.cat([tokens, known[:, None]], dim=1)}  # (N, side * side + 1, D)
 
     def judged(self, grid: Tensor, fine: Tensor, texture: Tensor, deep: Tensor) -> dict[str, Tensor]:
