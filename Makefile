@@ -18,7 +18,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing AGPIS with what training and tests need in $(VENV) ..."
-	@$(PIP) -e '.[train,dev]'
+	@$(PIP) -e '.[train,web,postgres,dev]'
 	touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime
