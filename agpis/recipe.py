@@ -26,25 +26,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from agpis.assemble import assemble, open_model
 from agpis.batches import thinned
 from agpis.bundle import Bundle, Qualified, Threshold, open_bundle
 from agpis.bundle_manifest import UNSET, Choice, Kinship, Limit, Naming
-from agpis.calibration import fit_rules
 from agpis.checkpoint import Checkpoint, load_weights, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
-from agpis.images import Size, letterbox
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
+from agpis.left_out import calibrate_rules, find_paths, mean_of, set_rules, weigh_starter
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
-from agpis.listings import possible
 from agpis.loop import Optim, Part, fit
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, collate, losses
 from agpis.models.single import VIEWS, ImageConfig, ImageModel
 from agpis.rulebook import Rulebook, load_rulebook
-from agpis.simulate import SHARES, Catalogued, Stock, Style, held_out, images, load
+from agpis.simulate import Catalogued, Stock, Style, held_out, load
 from agpis.train_image import ImageTraining, new_image_model, tokens_through_graph, train_image
-from agpis.two_paths import Paths, fit_paths, parts_of, weigh
+from agpis.two_paths import Paths, weigh
 
 # The sequence model --------------------------------------------------------------------------------------------------
 
@@ -170,8 +167,8 @@ def train_starter(
         hold_out: share of styles that were left out of `products`, for the record.
         checkpoints: folder for the two models' checkpoints; that of the sequence model is one of `agpis train muisc`.
         trained: checkpoint of an image model that an earlier run of the recipe left, to train the sequence model on.
-        paths: how the sequence model's paths weigh, as `weigh_starter` found it for the same recipe.
-        rules: scale and shift of the rules' logits, as `calibrate_rules` found them for the same recipe.
+        paths: how the sequence model's paths weigh, as `agpis.left_out.find_paths` found it for the same recipe.
+        rules: scale and shift of the rules' logits, as `agpis.left_out.calibrate_rules` found them for the same recipe.
 
     Raises:
         TrainingError: too few products, or an export that differs from torch.
@@ -307,123 +304,6 @@ def train_starter_image(
     if checkpoints is not None:
         save_checkpoint(checkpoints / "image", image, config)
     return image, rows
-
-
-def set_rules(image: ImageModel, rulebook: Rulebook, rules: Mapping[str, tuple[float, float]]) -> None:
-    """Puts scale and shift of the rules' logits into the image model. Raises TrainingError for foreign rules."""
-    names = rulebook.single_rules
-    if set(rules) - set(names):
-        raise TrainingError("bad_config", f"rules names {sorted(set(rules) - set(names))}; allowed: {sorted(names)}.")
-    with torch.no_grad():
-        for at, name in enumerate(names):
-            if name in rules:
-                image.rule_scale[at], image.rule_shift[at] = rules[name]
-
-
-def calibrate_rules(
-    checkpoint: Path, products: Sequence[Catalogued], *, seed: int = 0, count: int = 3000
-) -> dict[str, tuple[float, float]]:
-    """Rule -> scale and shift of the image model's logits, on pictures of products that it was not trained on.
-
-    Args:
-        checkpoint: folder of the image model.
-        products: of sources, or of styles, that were left out.
-        count: pictures, drawn as those that it was trained on are.
-    """
-    rulebook = load_rulebook("default")
-    config = ImageConfig(**json.loads((checkpoint / "config.json").read_text("utf-8")))
-    image = new_image_model(config, pretrained=False)
-    load_weights(checkpoint, image)
-    image.eval()
-    frame, order = Size(config.size, config.size), {rule: at for at, rule in enumerate(rulebook.single_rules)}
-    logits, broken, known = [], np.zeros((count, len(order)), bool), np.ones((count, len(order)), bool)
-    waiting: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-    drawn = images(Stock(list(products)), rulebook, np.random.default_rng(seed), Style.train(), count)
-    for row, sample in enumerate(drawn):
-        waiting.append(letterbox(sample.pixels, frame))
-        broken[row, [order[rule] for rule in sample.rules]] = True
-        known[row, [order[rule] for rule in sample.unknown if rule in order]] = False
-        if len(waiting) == 64 or row + 1 == count:
-            with torch.inference_mode():
-                logits.append(image(torch.from_numpy(np.stack(waiting)))["raw"].numpy())
-            waiting.clear()
-    fitted = fit_rules(np.concatenate(logits), broken, known)
-    return {rule: (round(float(fitted[at, 0]), 4), round(float(fitted[at, 1]), 4)) for rule, at in order.items()}
-
-
-def find_paths(
-    folder: Path, checkpoint: Path, products: Sequence[Catalogued], *, seed: int = 0, count: int = 800
-) -> Paths:
-    """How the paths of a starter's sequence model weigh, on products that the starter was not trained on.
-
-    Sequences are drawn in the paper's shares, in the training style.
-
-    Args:
-        folder: the bundle.
-        checkpoint: folder of its sequence model.
-        products: of sources, or of styles, that were left out.
-        count: sequences.
-
-    Raises:
-        TrainingError: the checkpoint is not the bundle's, or was weighed already.
-    """
-    bundle = open_bundle(folder)
-    module, _ = _not_weighed(checkpoint)
-    size, stock = bundle.size.width, Stock(list(products))
-    lessons = sequence_lessons(
-        stock,
-        possible(bundle.rulebook, stock),
-        np.random.default_rng(seed),
-        Style.train(),
-        lambda pixels: bundle.image(pixels).tokens,
-        count=count,
-        shares=SHARES,
-        size=size,
-        k_range=(2, bundle.k),
-    )
-    muisc, texts = module.muisc, bundle.text
-    parts = []
-    with torch.inference_mode():
-        for row in range(count):
-            tokens = torch.from_numpy(lessons.tokens[row : row + 1]).float()
-            mask = torch.from_numpy(lessons.mask[row : row + 1])
-            title = texts.title(lessons.titles[row], lessons.categories[row])
-            ids, separator = torch.tensor([title]), torch.tensor([len(title) - 1])
-            parts.append(parts_of(muisc, tokens, mask, ids, separator))
-    return fit_paths(torch.cat(parts), torch.from_numpy(lessons.labels == 0))
-
-
-def weigh_starter(folder: Path, checkpoint: Path, paths: Paths) -> None:
-    """Writes the weights of the paths into a starter's checkpoint and bundle.
-
-    Raises:
-        TrainingError: the checkpoint is not the bundle's, or was weighed already.
-    """
-    module, found = _not_weighed(checkpoint)
-    weigh(module.muisc, paths)
-    told = asdict(paths)
-    weighed = replace(found, metrics={**found.metrics, "paths": told}, training={**found.training, "paths": told})
-    write_checkpoint(checkpoint, weighed, module)
-    assemble(folder, bundle_id=open_bundle(folder).name, muisc=checkpoint, base=folder)
-
-
-def _not_weighed(checkpoint: Path) -> tuple[SequenceModel, Checkpoint]:
-    module, found = open_model(checkpoint, "muisc")
-    assert isinstance(module, SequenceModel)
-    if found.metrics.get("paths"):
-        raise TrainingError("bad_config", f"{checkpoint} is weighed already: {found.metrics['paths']}.")
-    return module, found
-
-
-def mean_of(texts: Sequence[str]) -> dict[str, Any]:
-    """The mean of several JSON objects of numbers, or of lists of numbers, with the same keys.
-
-    Raises TrainingError where the keys differ.
-    """
-    found: list[dict[str, Any]] = [json.loads(text) for text in texts]
-    if any(set(each) != set(found[0]) for each in found):
-        raise TrainingError("bad_config", f"files to be averaged have the keys {[sorted(each) for each in found]}.")
-    return {key: np.mean([each[key] for each in found], axis=0).tolist() for key in found[0]}
 
 
 def muisc_checkpoint(bundle: Bundle, muisc: Muisc, contents: Contents) -> Checkpoint:

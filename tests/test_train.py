@@ -22,12 +22,9 @@ from agpis.models.single import VIEWS, ImageConfig, any_of
 from agpis.recipe import (
     MuiscTraining,
     StarterTraining,
-    calibrate_rules,
     catalogues,
-    mean_of,
     save_checkpoint,
     scaled,
-    set_rules,
     text_of,
     tokenizer_for,
     train_muisc,
@@ -240,27 +237,6 @@ def test_any_of_is_the_chance_that_not_all_are_kept() -> None:
     logits = torch.tensor([[-1.0, 0.5, -3.0], [-25.0, -25.0, -25.0], [25.0, 25.0, 0.0]])
     expected = 1.0 - (1.0 - torch.sigmoid(logits.double())).prod(1)
     torch.testing.assert_close(torch.sigmoid(any_of(logits)).double(), expected, atol=2e-6, rtol=1e-4)
-
-
-def test_rules_of_other_shops_are_calibrated(tmp_path: Path) -> None:
-    rulebook = load_rulebook("default")
-    torch.manual_seed(0)
-    config = ImageConfig(rules=len(rulebook.single_rules), size=64, tower="tiny", width=128, descriptor=16)
-    model = new_image_model(config)
-    save_checkpoint(tmp_path, model, config)
-    found = calibrate_rules(tmp_path, draw_products(), count=80)
-    assert list(found) == list(rulebook.single_rules)
-    assert all(scale >= 0 for scale, _ in found.values())
-    set_rules(model, rulebook, found)
-    torch.testing.assert_close(model.rule_scale.tolist(), [scale for scale, _ in found.values()], atol=1e-6, rtol=0)
-    with pytest.raises(TrainingError, match=r"rules names \['no_such'\]"):
-        set_rules(model, rulebook, {"no_such": (1.0, 0.0)})
-
-
-def test_means_of_files_want_the_same_keys() -> None:
-    assert mean_of(['{"a": [1, 2], "b": 3}', '{"a": [3, 4], "b": 5}']) == {"a": [2.0, 3.0], "b": 4.0}
-    with pytest.raises(TrainingError, match="keys"):
-        mean_of(['{"a": 1}', '{"b": 1}'])
 
 
 def test_early_features_are_the_models(tmp_path: Path) -> None:
