@@ -8,6 +8,7 @@ AgpisError                 has a machine-readable `code`; `str(e)` is for a pers
   BundleError              a bundle that is incomplete, altered or of another format
   OutputError              an output folder that cannot be written (full, read-only, foreign)
   TrainingError            samples or checkpoints that cannot be trained on or exported
+  SourceError              decisions, verdicts or events to be counted that cannot be read, or hold nothing
   MissingExtra             an optional package is not installed; the message names the pip command
 
 A line, product or image that fails does not raise past its own place: it becomes a value with the
@@ -57,6 +58,10 @@ class OutputError(AgpisError):
 
 class TrainingError(AgpisError):
     """Samples or checkpoints that cannot be trained on or exported."""
+
+
+class SourceError(AgpisError):
+    """Decisions, verdicts or events to be counted that cannot be read, or hold nothing."""
 
 
 OUTPUT_CODES = {
