@@ -9,6 +9,8 @@ AgpisError                 has a machine-readable `code`; `str(e)` is for a pers
   OutputError              an output folder that cannot be written (full, read-only, foreign)
   TrainingError            samples or checkpoints that cannot be trained on or exported
   SourceError              decisions, verdicts or events to be counted that cannot be read, or hold nothing
+  StoreError               a database that cannot be opened or written, or a verdict that does not fit what is in it
+    LeaseLost              a decision that somebody else has now, or that has all the verdicts it needs
   MissingExtra             an optional package is not installed; the message names the pip command
 
 A line, product or image that fails does not raise past its own place: it becomes a value with the
@@ -62,6 +64,14 @@ class TrainingError(AgpisError):
 
 class SourceError(AgpisError):
     """Decisions, verdicts or events to be counted that cannot be read, or hold nothing."""
+
+
+class StoreError(AgpisError):
+    """A database that cannot be opened or written, or a verdict that does not fit what is in it."""
+
+
+class LeaseLost(StoreError):
+    """A decision that somebody else has now, or that has all the verdicts it needs."""
 
 
 OUTPUT_CODES = {
