@@ -1,10 +1,8 @@
-"""Shares out of counts: intervals, the test of two shares, correction for many tests. Standard library only.
+"""Two shares against each other: the interval of their difference, the test, correction for many tests.
 
-Wilson's interval and Newcombe's for a difference are methods 3 and 10 of the papers named below; both stay inside
-their limits and keep their coverage with few counts and with shares near 0 and 1, where p +- 1.96 SE does not.
-
-R. G. Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17 (1998) 857-872;
-R. G. Newcombe, Interval estimation for the difference between independent proportions, ibid. 873-890.
+Newcombe's interval is built of two Wilson intervals (`agpis.shares`) and, like them, keeps its coverage with few counts
+and with shares near 0 and 1, where difference +- 1.96 SE does not: R. G. Newcombe, Interval estimation for the
+difference between independent proportions, Statistics in Medicine 17 (1998) 873-890, method 10.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-_NORMAL = NormalDist()
+from agpis.shares import Z95, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class Share:
 
 def critical(confidence: float = 0.95) -> float:
     """How many standard errors a two-sided interval of this confidence reaches; 1.96 for 0.95."""
-    return _NORMAL.inv_cdf(0.5 + confidence / 2)
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def two_sided(z: float) -> float:
@@ -52,38 +50,21 @@ def two_sided(z: float) -> float:
     return math.erfc(abs(z) / math.sqrt(2))
 
 
-def wilson(count: float, total: float, confidence: float = 0.95, *, z: float | None = None) -> tuple[float, float]:
-    """Wilson's score interval of `count` out of `total`, inside 0 and 1; (0, 1) where nothing was counted.
-
-    `z` takes the place of `confidence`, for intervals of a sequential test.
-    """
-    if total <= 0:
-        return 0.0, 1.0
-    z = critical(confidence) if z is None else z
-    share = count / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At 0 and at 1 the bound is the share itself but for rounding.
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+def share(count: float, total: float) -> Share:
+    """`count` of `total` with its 95 % Wilson interval."""
+    found = wilson(count, total)
+    return Share(count, total, found.low, found.high)
 
 
-def share(count: float, total: float, confidence: float = 0.95) -> Share:
-    """`count` of `total` with its Wilson interval."""
-    return Share(count, total, *wilson(count, total, confidence))
-
-
-def newcombe(
-    count_a: float, total_a: float, count_b: float, total_b: float, *, z: float | None = None
-) -> tuple[float, float]:
-    """Newcombe's hybrid score interval (95 %, or `z` standard errors) of share b minus share a."""
+def newcombe(count_a: float, total_a: float, count_b: float, total_b: float, z: float = Z95) -> tuple[float, float]:
+    """Newcombe's hybrid score interval of share b minus share a; (-1, 1) where one of them is of nothing."""
     if total_a <= 0 or total_b <= 0:
         return -1.0, 1.0
-    a, b = count_a / total_a, count_b / total_b
-    low_a, high_a = wilson(count_a, total_a, z=z)
-    low_b, high_b = wilson(count_b, total_b, z=z)
+    a, b = wilson(count_a, total_a, z), wilson(count_b, total_b, z)
+    difference = b.value - a.value
     return (
-        b - a - math.hypot(b - low_b, high_a - a),
-        b - a + math.hypot(high_b - b, a - low_a),
+        difference - math.hypot(b.value - b.low, a.high - a.value),
+        difference + math.hypot(b.high - b.value, a.value - a.low),
     )
 
 

@@ -12,7 +12,7 @@ Z95 = 1.959963984540054
 """97.5 % quantile of the standard normal distribution: two-sided 95 % intervals."""
 
 
-def wilson(count: int, total: int, z: float = Z95) -> Interval:
+def wilson(count: float, total: float, z: float = Z95) -> Interval:
     """The share `count` of `total` with its Wilson score interval (Wilson 1927, doi 10.1080/01621459.1927.10502953).
 
     Unlike the textbook interval it stays inside 0 to 1 and means something for few or no events. Of nothing (`total`
