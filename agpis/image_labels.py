@@ -39,13 +39,16 @@ def primary_groups(samples: Iterable[Labelled]) -> list[Group]:
     """One group for every accepted or corrected sequence that had a choice.
 
     The first image of the accepted (else of the corrected) sequence is the primary, all other candidates are not. A
-    rejected sequence that nobody corrected says nothing of the primary.
+    rejected sequence that nobody corrected says nothing of the primary. A correction that stands among the samples as
+    an approved sequence too (`agpis.settled`) counts once.
     """
     groups = []
+    samples = list(samples)
+    approved = {_shown(sample.verdict, sample.verdict.sequence) for sample in samples if sample.verdict.accepted}
     for sample in samples:
         verdict = sample.verdict
         chosen = verdict.corrected or (verdict.sequence if verdict.accepted else ())
-        if not chosen:
+        if not chosen or (not verdict.accepted and _shown(verdict, chosen) in approved):
             continue
         uris = (*verdict.candidates, *verdict.sequence, *chosen)
         images = {image.location: image for image in (Image(uri, verdict.base) for uri in uris)}
@@ -53,6 +56,11 @@ def primary_groups(samples: Iterable[Labelled]) -> list[Group]:
             primary = list(images).index(Image(chosen[0], verdict.base).location)
             groups.append(Group(tuple(images.values()), primary, verdict.sku, sample.split))
     return groups
+
+
+def _shown(verdict: Verdict, uris: Sequence[str]) -> tuple[str, ...]:
+    """A sequence of the verdict's product, wherever it is named from."""
+    return (verdict.sku, verdict.title, *(Image(uri, verdict.base).location for uri in uris))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,8 @@ class ImageLabel:
 def image_labels(samples: Iterable[Labelled], rulebook: Rulebook) -> list[ImageLabel]:
     """Labels of single images out of verdicts on sequences, one for each image of a sku.
 
-    - accepted: every image of the sequence is clean, all rules known;
+    - accepted: every image of the sequence is clean, all rules known; so is every image of a corrected sequence, which
+      the reviewer would have accepted;
     - rejected for a single rule, with `image_index`: that image breaks that rule. Its other rules are not known, and
       nothing is known of the sequence's other images;
     - a sequence of one image needs no `image_index`, and then breaks every single rule that is named.
@@ -89,10 +98,9 @@ def image_labels(samples: Iterable[Labelled], rulebook: Rulebook) -> list[ImageL
 
     for sample in samples:
         verdict = sample.verdict
-        if verdict.accepted:
-            for uri in verdict.sequence:
-                add(sample, uri, (), order)
-        elif sample.label in order:
+        for uri in verdict.sequence if verdict.accepted else verdict.corrected:
+            add(sample, uri, (), order)
+        if not verdict.accepted and sample.label in order:
             if len(verdict.sequence) == 1:
                 broken = {sample.label, *(rule for rule in verdict.rules if rule in order)}
                 add(sample, verdict.sequence[0], broken, broken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 
 from agpis.data import Box, Verdict
 from agpis.errors import TrainingError
+from agpis.verdict_cells import read_cells, typed
 
 SAMPLE_CODES: dict[str, str] = {
     "bad_json": "the line is not a JSON object",
     "missing_field": "sku, title, sequence or accepted is not there",
-    "bad_field": "a field has another type than a verdict's, or a name that no verdict has",
+    "bad_field": "a field has another type than a verdict's, or a name that no verdict has; or a CSV row is broken",
     "empty_sequence": "the sequence holds no image",
     "bad_index": "image_index is outside the sequence",
     "bad_time": "time is not ISO 8601",
@@ -33,20 +34,55 @@ class BadSample:
     message: str
 
 
+SUFFIXES = (".jsonl", ".parquet", ".csv")
+"""Of files of verdicts."""
+HEADER = ("sku", "sequence", "accepted")
+"""Columns that the header line of a .csv file must have."""
+
+
 def read_verdicts(path: str | Path) -> Iterator[Verdict | BadSample]:
-    """Verdicts of a .jsonl or .parquet file with the fields of `agpis.data.Verdict`, one after the other.
+    """Verdicts of a .jsonl, .parquet or .csv file with the fields of `agpis.data.Verdict`, one after the other.
 
     A line that is no verdict comes out as a BadSample in its place. Uris are relative to `base`, and where that is
     empty to the file's folder. Raises TrainingError (`samples_not_found`, `samples_format`).
     """
     path = Path(path)
+    for place, row in read_rows(path):
+        if isinstance(row, BadSample):
+            yield row
+        else:
+            yield verdict_of(typed(row) if path.suffix == ".csv" else row, place=place, base=str(path.parent))
+
+
+def read_rows(path: Path, header: Sequence[str] = HEADER) -> Iterator[tuple[str, dict[str, Any] | BadSample]]:
+    """Place and row of a .jsonl, .parquet or .csv file, whatever its columns; the cells of .csv are texts.
+
+    Args:
+        header: columns by which the header line of a .csv is known.
+
+    Raises TrainingError (`samples_not_found`, `samples_format`).
+    """
     if not path.is_file():
-        raise TrainingError("samples_not_found", f"found no file at {path}; give the path of a .jsonl or .parquet file")
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise TrainingError("samples_format", f"{path}: found the suffix {path.suffix!r}, allowed are .jsonl, .parquet")
-    for number, row in _jsonl(path) if path.suffix == ".jsonl" else _parquet(path):
-        place = f"{path.name}, line {number}" if path.suffix == ".jsonl" else f"{path.name}, row {number}"
-        yield row if isinstance(row, BadSample) else verdict_of(row, place=place, base=str(path.parent))
+        raise TrainingError(
+            "samples_not_found", f"found no file at {path}; give the path of a {_suffixes(' or ')} file"
+        )
+    if path.suffix not in SUFFIXES:
+        raise TrainingError(
+            "samples_format", f"{path}: found the suffix {path.suffix!r}, allowed are {_suffixes(', ')}"
+        )
+    rows = _csv(path, header) if path.suffix == ".csv" else (_jsonl if path.suffix == ".jsonl" else _parquet)(path)
+    for number, row in rows:
+        yield f"{path.name}, {'row' if path.suffix == '.parquet' else 'line'} {number}", row
+
+
+def _suffixes(last: str) -> str:
+    return f"{', '.join(SUFFIXES[:-1])}{last}{SUFFIXES[-1]}"
+
+
+def _csv(path: Path, header: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | BadSample]]:
+    for number, row in read_cells(path, header):
+        place = f"{path.name}, line {number}"
+        yield number, BadSample(place, "bad_field", f"{place}: {row}") if isinstance(row, str) else dict(row)
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadSample]]:
@@ -65,7 +101,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadSample]]:
             yield number, row
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadSample]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -242,12 +242,12 @@ def test_bad_rows_say_what_was_found(row: dict, message: str) -> None:
 
 def test_files_that_are_none_are_refused(tmp_path) -> None:
     with pytest.raises(
-        TrainingError, match=r"found no file at .*none.jsonl; give the path of a .jsonl or .parquet file"
+        TrainingError, match=r"found no file at .*none.jsonl; give the path of a .jsonl, .parquet or .csv file"
     ):
         list(read_verdicts(tmp_path / "none.jsonl"))
-    (tmp_path / "v.csv").write_text("sku")
-    with pytest.raises(TrainingError, match=r"found the suffix '.csv', allowed are .jsonl, .parquet"):
-        list(read_verdicts(tmp_path / "v.csv"))
+    (tmp_path / "v.txt").write_text("sku")
+    with pytest.raises(TrainingError, match=r"found the suffix '.txt', allowed are .jsonl, .parquet, .csv"):
+        list(read_verdicts(tmp_path / "v.txt"))
     (tmp_path / "v.parquet").write_text("no parquet at all")
     with pytest.raises(TrainingError, match="found no Parquet file"):
         list(read_verdicts(tmp_path / "v.parquet"))
