@@ -239,7 +239,7 @@ def train_starter(
         tokenizer_json=tokenizer_json,
         max_title=training.max_title,
         max_feedback=training.max_feedback,
-        thresholds=thresholds or UNSET,
+        thresholds={**UNSET, **(thresholds or {})},
         calibration=calibration or {},
         training={
             "command": "agpis.recipe starter",

@@ -208,7 +208,9 @@ def merged(figures: Sequence[Mapping[str, Any]], more: Mapping[str, Mapping[str,
 def stated(manifest: Manifest, figures: Mapping[str, Any]) -> Manifest:
     """The manifest with those figures, as `agpis.recipe figures` would leave it."""
     entries = {name: value for name, value in figures.items() if name in Manifest.model_fields}
-    return Manifest.model_validate({**manifest.model_dump(mode="json"), **entries})
+    before = manifest.model_dump(mode="json")
+    entries["thresholds"] = {**before["thresholds"], **entries.get("thresholds", {})}
+    return Manifest.model_validate({**before, **entries})
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

@@ -14,25 +14,24 @@ over products. With --out the fit on all sources of --fit is written under `nami
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from agpis import duplicates, evidence, naming
-from agpis.bundle import Bundle, open_bundle
+from agpis.bundle import Bundle
 from agpis.bundle_manifest import Naming
 from agpis.data import Box
 from agpis.inputs import stack
 from agpis.listings import possible
 from agpis.metrics import Interval, Resample, mean_statistic
 from agpis.rulebook import Rule, Rulebook
-from agpis.simulate import SHARES, Stock, Style, held_out, load, sequences
+from agpis.simulate import SHARES, Catalogued, Stock, Style, sequences
 from agpis.simulate.sequence_samples import Sample
+from bench import folds
 from bench.machine import machine
 
 REJECTED, ACCEPTED = 1000, 250  # sequences a source
@@ -133,13 +132,10 @@ def told(looked: Looked, rulebook: Rulebook, fitted: Naming | None) -> Told:
     )
 
 
-def draw(bundle: Bundle, catalogue: Path, rejected: int, accepted: int, seed: int, *, say: bool = True) -> list[Looked]:
-    """Sequences of one source: of its held-out styles, where the bundle was trained on the others."""
-    products = load([catalogue])
-    if catalogue.parent.name in bundle.manifest.trained_on:
-        if not bundle.manifest.hold_out:
-            raise SystemExit(f"{bundle.name} was trained on {catalogue.parent.name}; its figures would mislead.")
-        products = [product for product in products if held_out(product, bundle.manifest.hold_out)]
+def draw(
+    bundle: Bundle, products: Sequence[Catalogued], rejected: int, accepted: int, seed: int, *, say: bool = True
+) -> list[Looked]:
+    """Sequences of one source's products, looked at by a bundle that was not trained on them."""
     stock, rng = Stock(products), np.random.default_rng(seed)
     rules, total = possible(bundle.rulebook, stock), 1.0 - SHARES["qualified"]
     found = []
@@ -235,29 +231,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="bench.naming", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pairs", nargs="+", help="bundle folder, then the sources left out of it, comma-separated")
+    folds.arguments(parser)
     parser.add_argument("--fit", default="", help="sources to fit on, comma-separated; all where it is left out")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, help="JSON to add the entry to")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of sequences")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=300)
     options = parser.parse_args(arguments)
-    if len(options.pairs) % 2:
-        parser.error("give a folder and its sources, in turn")
+    given = folds.folds(parser, options)
     cv2.setNumThreads(1)
     by_source: dict[str, list[Looked]] = {}
-    for folder, names in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        bundle = open_bundle(folder, threads=options.threads)
-        rulebook = bundle.rulebook
-        for name in names.split(","):
+    for fold in given:
+        for name in fold.sources:
             by_source[name] = draw(
-                bundle,
-                options.data / name / "catalog.jsonl",
+                fold.bundle,
+                fold.products(name),
                 max(40, round(REJECTED * options.scale)),
                 max(10, round(ACCEPTED * options.scale)),
                 options.seed,
             )
+    rulebook = given[0].bundle.rulebook
     fit_on = [name for name in options.fit.split(",") if name] or list(by_source)
     if unknown := sorted(set(fit_on) - set(by_source)):
         parser.error(f"--fit names {', '.join(unknown)}, which no bundle is given with")
@@ -285,16 +276,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metrics["together"] = plain(found)
     print(machine())
     if options.out:
-        sources = ", ".join(fit_on)
         entry = fit(
             [looked for name in fit_on for looked in by_source[name]],
             rulebook,
-            f"simulated sequences of {sources}, left out of the bundles that looked; python -m bench.naming",
+            f"simulated sequences of {', '.join(fit_on)}, left out of the bundles that looked; python -m bench.naming",
         )
-        written = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-        written["naming"] = entry.model_dump(mode="json")
-        written.setdefault("metrics", {})["naming"] = metrics
-        options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        folds.add(options.out, {"naming": entry.model_dump(mode="json"), "metrics": {"naming": metrics}})
 
 
 def plain(found: dict[str, Interval]) -> dict[str, list[float]]:

@@ -22,11 +22,9 @@ bundle. About 40 seconds for 100 products on one core.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -35,14 +33,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
 from agpis import choice, duplicates, kinship
-from agpis.bundle import Bundle, open_bundle
+from agpis.bundle import Bundle
 from agpis.bundle_manifest import Choice
 from agpis.inputs import Pixels, stack
 from agpis.metrics import Interval, Resample
-from agpis.simulate import SINGLE, Catalogued, Stock, Style, copied, load
+from agpis.simulate import SINGLE, Catalogued, Stock, Style, copied
 from agpis.simulate.drawing import ground
 from agpis.simulate.multi import close_up
 from agpis.simulate.stock import WHOLE
+from bench import folds
 from bench.machine import machine
 
 KINDS = ("natural", "planted", "upload")
@@ -244,26 +243,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table; see the module."""
     parser = argparse.ArgumentParser(prog="bench.primary", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("pairs", nargs="+", help="bundle folder, then the sources left out of it, comma-separated")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    folds.arguments(parser)
     parser.add_argument("--fit", default="", help="sources to fit on, comma-separated; all of the above if left out")
-    parser.add_argument("--out", type=Path, help="JSON to add the fit to")
     parser.add_argument("--rounds", type=int, default=2, help="draws of planted and uploaded sets for each product")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=100)
     options = parser.parse_args(arguments)
-    if len(options.pairs) % 2:
-        parser.error("give a folder and its sources, in turn")
+    given = folds.folds(parser, options)
     cv2.setNumThreads(1)
     print(f"machine: {machine()}, seed {options.seed}, {options.rounds} rounds")
     sets: list[Candidates] = []
-    for folder, names in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        bundle = open_bundle(folder, threads=options.threads)
-        for name in names.split(","):
-            if name in bundle.manifest.trained_on:
-                print(f"{folder} IS TRAINED ON {name}, so its figures say only that it runs")
-            stock = Stock(load([options.data / name / "catalog.jsonl"], details=False))
-            sets += collected(bundle, stock, np.random.default_rng(options.seed), options.rounds)
+    for fold in given:
+        for name in fold.sources:
+            stock = Stock(fold.products(name, details=False))
+            sets += collected(fold.bundle, stock, np.random.default_rng(options.seed), options.rounds)
     measured = list(dict.fromkeys(s.source for s in sets))
     to_fit = [name for name in options.fit.split(",") if name] or measured
     if unknown := sorted(set(to_fit) - set(measured)):
@@ -278,11 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = table(sets, fits)
     whole = fit([s for s in sets if s.source in to_fit], f"{', '.join(to_fit)}; python -m bench.primary")
     print("fitted on " + "  ".join(f"{name} {value}" for name, value in whole.model_dump().items()))
-    if options.out:
-        figures = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-        figures["choice"] = whole.model_dump(mode="json")
-        figures.setdefault("metrics", {})["choice"] = found
-        options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    folds.add(options.out, {"choice": whole.model_dump(mode="json"), "metrics": {"choice": found}})
 
 
 if __name__ == "__main__":

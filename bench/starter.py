@@ -5,8 +5,8 @@
         --out runs/figures.json
 
 Each bundle is measured on the sources named behind it. Violations are drawn in `Style.test()`: other fonts, phrases,
-emblems and strengths than in training. Intervals are bootstrapped over products. With --out, thresholds are chosen on
-all left-out sources together and written with the figures, for `python -m agpis.recipe starter --figures`.
+emblems and strengths than in training. Intervals are bootstrapped over products. Thresholds for p_primary and
+p_noncompliant are chosen on all left-out sources together; --out adds them and the figures to a JSON (`bench.folds`).
 About 4 minutes a source on two cores.
 """
 
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import pickle
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,8 +25,7 @@ import cv2
 import numpy as np
 
 from agpis import evidence
-from agpis.bundle import Bundle, ImageOutputs, Qualified, calibrated, open_bundle
-from agpis.bundle_manifest import UNSET, Limit
+from agpis.bundle import Bundle, ImageOutputs, Qualified, calibrated
 from agpis.calibration import fit_qualified
 from agpis.images import letterbox
 from agpis.inputs import stack
@@ -41,10 +38,12 @@ from agpis.metrics import (
     recall_at_precision,
     threshold_for_false_alarms,
 )
-from agpis.simulate import SHARES, SINGLE, Mix, Stock, Style, images, load, sequences
+from agpis.simulate import SHARES, SINGLE, Catalogued, Mix, Stock, Style, images, sequences
 from agpis.simulate.image_samples import ImageSample
 from agpis.simulate.stock import WHOLE
+from bench import folds
 from bench.duplicates import iou
+from bench.folds import Fold
 from bench.machine import machine
 from bench.naming import Looked, look, told
 from bench.primary import planted, scores
@@ -55,7 +54,6 @@ SCOPES = ("single", "pair", "multi")
 MIX = Mix(doubled=0.0, broken=0.6)
 PLAIN = replace(MIX, harmless=0.0, further=0.0)
 """The pictures that the first starter's card was measured on."""
-OTHERS: tuple[Limit, ...] = ("duplicate", "qualified")
 DECODED = 120  # rejected sequences a source that the decoder writes of
 PART = 0.6  # of the picture: a mark over more of it has no place in it
 
@@ -329,66 +327,54 @@ def plain(value: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables; see the module."""
     parser = argparse.ArgumentParser(prog="bench.starter", description=__doc__)
-    parser.add_argument("pairs", nargs="+", help="bundle folder, then the sources left out of it, comma-separated")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path)
+    folds.arguments(parser, threads=2)
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of samples")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--plain", action="store_true", help="pictures without further looks and hard negatives")
     parser.add_argument("--keep", type=Path, help="folder of what was measured: another run with it goes on from there")
     options = parser.parse_args(arguments)
-    if len(options.pairs) % 2:
-        parser.error("give a folder and its sources, in turn")
+    given = folds.folds(parser, options)
     cv2.setNumThreads(1)
     by_source: dict[str, Seen] = {}
     bundles: dict[str, Any] = {}
-    for folder, names in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        bundle = open_bundle(folder, threads=options.threads)
-        training = bundle.manifest.training
-        bundles[folder] = {"left_out": names.split(","), "trained_on": bundle.manifest.trained_on, "training": training}
-        for name in names.split(","):
-            by_source[name] = kept(
-                options.keep,
-                bundle,
-                options.data / name / "catalog.jsonl",
-                options.scale,
-                options.seed,
-                PLAIN if options.plain else MIX,
-            )
-            trained = name in bundle.manifest.trained_on
-            known = "; TRAINED ON IT, so the figures say only that it runs" if trained else ""
-            print(f"{name} ({folder}), as it stands{known}", flush=True)
-            printed(figures(by_source[name], bundle.thresholds["noncompliant"]))
+    for fold in given:
+        manifest = fold.bundle.manifest
+        bundles[fold.folder] = {
+            "left_out": list(fold.sources),
+            "trained_on": manifest.trained_on,
+            "training": manifest.training,
+        }
+        for name in fold.sources:
+            mix = PLAIN if options.plain else MIX
+            by_source[name] = kept(options.keep, fold, name, options.scale, options.seed, mix)
+            print(f"{name} ({fold.folder}), as it stands", flush=True)
+            printed(figures(by_source[name], fold.bundle.thresholds["noncompliant"]))
     written = conclude(by_source)
-    command = f"python -m bench.starter {' '.join(options.pairs)} --scale {options.scale:g} --seed {options.seed}"
+    command = f"python -m bench.starter {' '.join(options.folds)} --scale {options.scale:g} --seed {options.seed}"
     command += " --plain" if options.plain else ""
     written["metrics"]["how"] = {"command": command, "machine": machine(), "bundles": bundles}
-    if options.out:
-        options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    folds.add(options.out, written)
 
 
-def kept(folder: Path | None, bundle: Bundle, catalogue: Path, scale: float, seed: int, mix: Mix) -> Seen:
+def kept(folder: Path | None, fold: Fold, source: str, scale: float, seed: int, mix: Mix) -> Seen:
     """`measure`, or what it gave for this very bundle, source and settings before. The folder is trusted: pickles."""
     if folder is None:
-        return measure(bundle, catalogue, scale, seed, mix)
-    said = bundle.manifest.model_dump(mode="json", exclude={"metrics"})
-    asked = repr((said, catalogue.parent.name, scale, seed, mix))
-    path = folder / f"{catalogue.parent.name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.pickle"
+        return measure(fold.bundle, fold.products(source), scale, seed, mix)
+    said = fold.bundle.manifest.model_dump(mode="json", exclude={"metrics"})
+    asked = repr((said, source, scale, seed, mix, sorted(vars(Seen()))))
+    path = folder / f"{source}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.pickle"
     if path.is_file():
         seen: Seen = pickle.loads(path.read_bytes())
         return seen
-    found = measure(bundle, catalogue, scale, seed, mix)
+    found = measure(fold.bundle, fold.products(source), scale, seed, mix)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(found))
     return found
 
 
-def measure(bundle: Bundle, catalogue: Path, scale: float, seed: int, mix: Mix = MIX) -> Seen:
-    """Everything about one source."""
-    if catalogue.parent.name in bundle.manifest.trained_on:
-        print(f"warning: {bundle.folder} was trained on {catalogue.parent.name}", file=sys.stderr)
-    stock, rng, seen = Stock(load([catalogue])), np.random.default_rng(seed), Seen()
+def measure(bundle: Bundle, products: Sequence[Catalogued], scale: float, seed: int, mix: Mix = MIX) -> Seen:
+    """Everything about the products of one source."""
+    stock, rng, seen = Stock(products), np.random.default_rng(seed), Seen()
     measure_images(bundle, stock, seen, rng, max(100, round(IMAGES * scale)), mix)
     measure_primary(bundle, stock, seen, rng)
     measure_sequences(bundle, stock, seen, rng, max(100, round(SEQUENCES * scale)))
@@ -423,8 +409,6 @@ def conclude(by_source: dict[str, Seen]) -> dict[str, Any]:
                 "value": noncompliant,
                 "data": f"{FALSE_ALARMS:.0%} false alarms on clean pictures; left out: {sources}",
             },
-            # Those of the roles that are not measured here.
-            **{name: UNSET[name].model_dump() for name in OTHERS},
         },
         "qualified": {**tempered, "data": f"sequences in the paper's shares; left out: {sources}"},
         "metrics": {

@@ -10,7 +10,7 @@ from agpis.data import Box
 from agpis.duplicates import PairMatch, View, crops, resolve
 from agpis.images import Size
 from agpis.kinship import margins, p_stranger, strangers
-from bench.kinship import entry, logistic
+from bench.kinship import entry, logistic, mean
 
 KIN = np.array([[1.0, 0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.1, 0.1]], np.float32)
 STRANGE = np.array([[0.0, 0.0, 1.0]], np.float32)
@@ -57,9 +57,17 @@ def test_the_logistic_is_scikit_learns_and_the_entry_is_the_shipped_one() -> Non
     reference = LogisticRegression(C=1e12, tol=1e-10).fit(margin[:, None] * 10, strange, sample_weight=weights * 1000)
     slope = float(reference.coef_[0, 0]) * 10
     assert (middle, width) == pytest.approx((-float(reference.intercept_[0]) / slope, -1 / slope), rel=0.01)
-    found, shipped = entry(-0.09, 0.07, ["a shop"]), Kinship()
+    found, shipped = entry(-0.09, 0.07, 0.0, ["a shop"]), Kinship()
     assert (found.middle, found.removed) == pytest.approx((shipped.middle, shipped.removed), abs=0.01)
     assert "a shop" in found.data
+    other = entry(-0.05, 0.03, 0.0, ["b", "c"])
+    both = mean([found, other], [["a shop"], ["b", "c"]])
+    for name in ("middle", "width", "removed"):
+        assert getattr(both, name) == pytest.approx((getattr(found, name) + getattr(other, name)) / 2, abs=1e-4)
+    assert both.data.startswith("mean of the fits on a shop; b, c (each left out of its bundle)")
+    assert mean([other], [["b", "c"]]) == other
+    with pytest.raises(SystemExit, match="no margin tells the strangers of b, c"):
+        entry(-0.05, -0.03, 0.0, ["b", "c"])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
