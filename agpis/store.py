@@ -19,9 +19,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
+from agpis.errors import MissingExtra
+
+try:
+    import sqlalchemy as sa
+except ModuleNotFoundError:
+    raise MissingExtra("SQLAlchemy", "web", "The store of decisions and verdicts") from None
+
+from agpis import account_rows, decision_rows, filters, giving, leases, reviewed, verdict_rows
 from agpis.data import Decision, Verdict
+from agpis.database import Database
 from agpis.records import (
     Added,
     Count,
@@ -38,7 +47,10 @@ from agpis.records import (
     Reviewer,
     Session,
 )
+from agpis.schema import EPOCH
+from agpis.verdicts import in_utc
 
+T = TypeVar("T")
 Now = Callable[[], datetime]
 
 
@@ -51,19 +63,35 @@ def open_store(where: str | Path, *, now: Now = utc_now) -> Store:
     """The store in a SQLite file (made where there is none) or at a database URL, brought to the newest schema.
 
     Args:
-        where: a path, `sqlite:///path`, or `postgresql://user:password@host/database` (any form that libpq takes).
+        where: a path, `sqlite:///path`, or `postgresql://user:password@host/database`.
         now: the clock; every method that depends on the time asks it.
 
     Raises:
         StoreError: `database_url`, `database_unreachable`, `database_foreign` (neither empty nor of AGPIS),
-            `database_newer` (of a later version of AGPIS), `not_writable`, `disk_full`, `no_folder`, `database_busy`.
-        MissingExtra: SQLAlchemy (`web`) or psycopg (`postgres`) is not installed.
+            `database_newer` (of a later version of AGPIS), `not_writable`, `disk_full`, `no_folder`, `not_a_folder`,
+            `database_busy`.
+        MissingExtra: psycopg (`postgres`) is not installed. (Without SQLAlchemy, `web`, this module does not load.)
     """
-    raise NotImplementedError
+    return Store(Database(where), now)
 
 
 class Store:
     """See the module. Made by `open_store`; a context manager that closes its connections."""
+
+    def __init__(self, database: Database, now: Now) -> None:
+        self._database = database
+        self._clock = now
+
+    def _now(self) -> datetime:
+        return in_utc(self._clock())
+
+    def _read(self, work: Callable[[sa.Connection, datetime], T]) -> T:
+        now = self._now()
+        return self._database.read(lambda connection: work(connection, now))
+
+    def _write(self, work: Callable[[sa.Connection, datetime], T]) -> T:
+        now = self._now()
+        return self._database.write(lambda connection: work(connection, now))
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +103,7 @@ class Store:
 
     def close(self) -> None:
         """Close all connections."""
-        raise NotImplementedError
+        self._database.close()
 
     # Decisions ------------------------------------------------------------------------------------------------------
 
@@ -87,27 +115,39 @@ class Store:
 
         Raises StoreError `bad_decision` for an empty sku or one with a NUL or half a surrogate pair in it.
         """
-        raise NotImplementedError
+        new = known = changed = 0
+        for batch in decision_rows.chunks(decisions):
+            added = self._write(lambda c, now, batch=batch: decision_rows.add(c, now, batch, base))  # type: ignore[misc]
+            new, known, changed = new + added.new, known + added.known, changed + added.changed
+        if new >= decision_rows.BATCH:
+            self._database.analyze()
+        return Added(new=new, known=known, changed=changed)
 
     def item(self, decision_id: int) -> Item:
         """The decision, without a lease. Raises StoreError `unknown_decision`."""
-        raise NotImplementedError
+        return self._read(lambda c, now: decision_rows.item(c, decision_id))
 
     def decisions(
         self, *, since: datetime | None = None, until: datetime | None = None, bundle: str = ""
     ) -> Iterator[Decision]:
         """Decisions by the time at which they came in, the oldest first; a few hundred in memory at a time."""
-        raise NotImplementedError
+        last = EPOCH, 0
+        while True:
+            batch = self._read(lambda c, now, last=last: decision_rows.window(c, since, until, bundle, last))  # type: ignore[misc]
+            yield from (item.decision for item in batch)
+            if len(batch) < decision_rows.BATCH:
+                return
+            last = batch[-1].added, batch[-1].id
 
     def bundles(self) -> dict[str, datetime]:
         """Every bundle that decisions are of, with the time of its first decision, the oldest first."""
-        raise NotImplementedError
+        return self._read(lambda c, now: decision_rows.bundles(c))
 
     # The queue ------------------------------------------------------------------------------------------------------
 
     def count(self, query: Query) -> int:
         """How many decisions the query finds. Raises SettingsError (`bad_query`)."""
-        raise NotImplementedError
+        return self._read(lambda c, now: filters.count(c, query))
 
     def find(self, query: Query, *, after: int | None = None, limit: int = 50) -> list[Listed]:
         """A page of the decisions that the query finds, in its order.
@@ -118,11 +158,11 @@ class Store:
 
         Raises SettingsError (`bad_query`).
         """
-        raise NotImplementedError
+        return self._read(lambda c, now: filters.find(c, now, query, after, limit))
 
     def facets(self) -> Facets:
         """Counts of open decisions for the filters of the queue page."""
-        raise NotImplementedError
+        return self._read(lambda c, now: filters.facets(c))
 
     def lease(
         self,
@@ -147,18 +187,22 @@ class Store:
 
         Raises SettingsError (`bad_query`, `bad_lease`).
         """
-        raise NotImplementedError
+        return self._write(
+            lambda c, now: leases.lease(
+                c, now, reviewer, query, count=count, seconds=seconds, double=double, passing=passing
+            )
+        )
 
     def take(self, reviewer: str, decision_id: int, seconds: float = 600.0) -> Item | None:
         """Lease this decision; None where it is not open, others hold it, or he has judged it.
 
         Raises StoreError `unknown_decision`.
         """
-        raise NotImplementedError
+        return self._write(lambda c, now: leases.take(c, now, reviewer, decision_id, seconds))
 
     def release(self, reviewer: str, decision_id: int | None = None) -> int:
         """Give back one lease, or all that the reviewer has. Returns how many there were."""
-        raise NotImplementedError
+        return self._write(lambda c, now: leases.release(c, now, reviewer, decision_id))
 
     def give(self, given: Given) -> Kept:
         """Keep a verdict and end the lease. The same key again is the same verdict.
@@ -171,25 +215,25 @@ class Store:
             StoreError: `unknown_decision`; `bad_verdict`, one that contradicts itself or its decision; `verdict_key`,
                 a key that was used for another decision or by another reviewer.
         """
-        raise NotImplementedError
+        return self._write(lambda c, now: giving.give(c, now, given))
 
-    def undo(self, reviewer: str, *, key: str = "") -> Item | None:
+    def undo(self, reviewer: str, *, key: str = "", seconds: float = 600.0) -> Item | None:
         """Take back the reviewer's last verdict, or the one with this key, and lease him its decision again.
 
         The verdict stays in the history, marked. With a key, a retry changes nothing. None where there is no such
-        verdict. `Item.until` is None where others' verdicts keep the decision closed.
+        verdict. `Item.until` is None where others' verdicts keep the decision closed, or he has judged it anew.
         """
-        raise NotImplementedError
+        return self._write(lambda c, now: giving.undo(c, now, reviewer, key, seconds))
 
     # What was done --------------------------------------------------------------------------------------------------
 
     def history(self, sku: str) -> list[Past]:
         """Every decision of the sku and every verdict on it, the oldest first."""
-        raise NotImplementedError
+        return self._read(lambda c, now: reviewed.history(c, sku))
 
     def day(self, reviewer: str, day: date, zone: str = "UTC") -> Day:
         """What a reviewer did on a day of an IANA time zone. Raises SettingsError (`bad_zone`)."""
-        raise NotImplementedError
+        return self._read(lambda c, now: reviewed.day(c, reviewer, day, zone))
 
     def tally(
         self,
@@ -204,11 +248,11 @@ class Store:
         Sorted by the groups in the order of `by`. By rule, a rejection that names two rules counts in both groups.
         Days are those of `zone`. Raises SettingsError (`bad_zone`, `bad_query`).
         """
-        raise NotImplementedError
+        return self._read(lambda c, now: reviewed.tally(c, since, until, by, zone))
 
     def pairs(self, since: datetime | None = None, until: datetime | None = None) -> list[Pair]:
         """Decisions that two reviewers have judged, by the time of the second verdict, the oldest first."""
-        raise NotImplementedError
+        return self._read(lambda c, now: reviewed.pairs(c, since, until))
 
     def verdicts(
         self, since: datetime | None = None, until: datetime | None = None, *, after: int | None = None
@@ -221,7 +265,13 @@ class Store:
         Args:
             after: id of a verdict (`Kept.verdict_id`): only later ones.
         """
-        raise NotImplementedError
+        last = after or 0
+        while True:
+            batch = self._read(lambda c, now, last=last: verdict_rows.batch(c, since, until, last))  # type: ignore[misc]
+            yield from (verdict_rows.sample(one.verdict) for one in batch)
+            if len(batch) < decision_rows.BATCH:
+                return
+            last = batch[-1].verdict_id
 
     def import_verdicts(self, verdicts: Iterable[Verdict]) -> Added:
         """Put in verdicts that were given elsewhere; one that is there already is left as it is.
@@ -229,50 +279,54 @@ class Store:
         The same verdict is one with the same fields. It is tied to the decision of its sku and bundle where the
         store has it, which then counts as judged.
         """
-        raise NotImplementedError
+        new = known = 0
+        for batch in decision_rows.chunks(verdicts):
+            added = self._write(lambda c, now, batch=batch: verdict_rows.add(c, now, batch))  # type: ignore[misc]
+            new, known = new + added.new, known + added.known
+        return Added(new=new, known=known)
 
     # Accounts -------------------------------------------------------------------------------------------------------
 
     def add_reviewer(self, name: str, password_hash: str, *, admin: bool = False) -> Reviewer:
         """Make an account. Raises StoreError `reviewer_exists` (names differ by more than case), `bad_name`."""
-        raise NotImplementedError
+        return self._write(lambda c, now: account_rows.add(c, now, name, password_hash, admin))
 
     def reviewer(self, name: str) -> Reviewer | None:
         """The account of that name; case does not matter."""
-        raise NotImplementedError
+        return self._read(lambda c, now: account_rows.find(c, name))
 
     def reviewers(self) -> list[Reviewer]:
         """All accounts by name, disabled ones among them."""
-        raise NotImplementedError
+        return self._read(lambda c, now: account_rows.everyone(c))
 
     def set_password(self, name: str, password_hash: str) -> None:
         """Change the password and close the reviewer's sessions. Raises StoreError `unknown_reviewer`."""
-        raise NotImplementedError
+        self._write(lambda c, now: account_rows.change(c, name, password_hash=password_hash))
 
     def disable(self, name: str, disabled: bool = True) -> None:
         """Shut an account (closing sessions and releasing leases) or open it. Raises StoreError `unknown_reviewer`."""
-        raise NotImplementedError
+        self._write(lambda c, now: account_rows.disable(c, now, name, disabled))
 
     def open_session(self, name: str, token_hash: str, expires: datetime) -> Session:
         """Raises StoreError `unknown_reviewer`, also for a disabled one."""
-        raise NotImplementedError
+        return self._write(lambda c, now: account_rows.open_session(c, now, name, token_hash, expires))
 
     def session(self, token_hash: str) -> Session | None:
         """The session, if it has not expired and its reviewer is not disabled."""
-        raise NotImplementedError
+        return self._read(lambda c, now: account_rows.session(c, now, token_hash))
 
     def close_session(self, token_hash: str) -> None:
         """Forget the session; none is no error."""
-        raise NotImplementedError
+        self._write(lambda c, now: account_rows.close_session(c, token_hash))
 
     def note_failed_login(self, name: str, address: str) -> None:
         """Record a login that failed, for the rate limit of all server processes together."""
-        raise NotImplementedError
+        self._write(lambda c, now: account_rows.note_failed_login(c, now, name, address))
 
     def failed_logins(self, since: datetime, *, name: str = "", address: str = "") -> int:
         """How many logins failed since then for this name or from this address (both, where both are given)."""
-        raise NotImplementedError
+        return self._read(lambda c, now: account_rows.count_failed_logins(c, since, name, address))
 
     def clear_failed_logins(self, name: str) -> None:
         """Forget the failures of a name (after a login that succeeded)."""
-        raise NotImplementedError
+        self._write(lambda c, now: account_rows.clear_failed_logins(c, name))
