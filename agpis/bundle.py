@@ -52,7 +52,10 @@ class ImageOutputs:
     patches: FloatArray
     """(N, G*G, E) L2-normalised descriptors of a G x G grid, row-major over the letterboxed input."""
     evidence: FloatArray | None = None
-    """(N, G*G) where in the image the non-compliance is seen, 0 to 1; None when the bundle gives none."""
+    """(N, F*F) where in the image the non-compliance is seen, row-major over an F x F grid of the letterboxed input,
+    F of the graph's own (the starter's: 28, twice `patches`' G): how strongly the local head sees the likeliest rule of
+    each image there, or that any rule is broken, where the graph has one score a place. 0 to 1, not calibrated: to be
+    compared within an image. None when the bundle gives none."""
 
 
 def sha256(path: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ class Row:
     """Whether less is better, and a target the most that is allowed."""
     short: bool = False
     """Whether it stands in the README."""
+    fitted: str = ""
+    """The manifest's entry that the figure is better with, `choice` or `naming`."""
 
     def met(self, value: float) -> bool:
         """Whether the target is reached."""
@@ -41,8 +44,8 @@ KINDS, RULES, VIEWS = "noncompliant AUC by kind", "sequence AUC by rule", "false
 KIND_TARGET, ALARM_TARGET = 0.90, 0.05
 
 ROWS = (
-    Row(("primary top-1, some candidates wrong",), "primary: top-1 where some are wrong, without `choice`", 0.85),
-    Row(("primary top-1, wrong ones planted",), "primary: top-1 with wrong ones planted, without `choice`", 0.90),
+    Row(("primary top-1, some candidates wrong",), "primary: top-1 where some are wrong", 0.85, fitted="choice"),
+    Row(("primary top-1, wrong ones planted",), "primary: top-1 with wrong ones planted", 0.90, fitted="choice"),
     Row(("noncompliant AUC",), "broken pictures: AUC"),
     Row(("noncompliant AUC, kinds evenly",), "broken pictures: AUC, kinds evenly", 0.97, short=True),
     Row(("found at the threshold",), "broken pictures found at the threshold", short=True),
@@ -59,10 +62,10 @@ ROWS = (
     Row(("sequence calibration error",), "p_qualified: expected calibration error", most=True),
     Row(("rule named (top 1) of broken pictures",), "broken pictures: right rule named"),
     Row(("rule named (top 1) of rejected sequences",), "rejected sequences: right rule by the sequence model alone"),
-    Row(("rule named, stage 1 heard too",), "rejected sequences: right rule named, without `naming`", 0.70),
-    Row(("right image named of rejected sequences",), "rejected sequences: right image named, without `naming`", 0.80),
+    Row(("rule named, stage 1 heard too",), "rejected sequences: right rule named", 0.70, fitted="naming"),
+    Row(("right image named of rejected sequences",), "rejected sequences: right image named", 0.80, fitted="naming"),
     Row(("right image named where the rule is right",), "rejected sequences: right image where the rule is right"),
-    Row(("rule named by the feedback",), "rejected sequences: right rule in the feedback, without `naming`"),
+    Row(("rule named by the feedback",), "rejected sequences: right rule in the feedback", fitted="naming"),
     Row(("evidence: centre of the box in the mark, all",), "boxes on removed pictures: centre within the mark"),
 )
 ELSEWHERE = (
@@ -179,12 +182,29 @@ def rows_of(metrics: Mapping[str, Any]) -> Iterator[tuple[Row, Over]]:
     """The rows that were measured; at the end those of figures that ROWS does not know."""
     for row in ROWS:
         if (found := over(metrics, row.path)) is not None:
-            yield row, found
+            yield replace(row, label=row.label + how_fitted(metrics, row.fitted)), found
     known = {row.path[0] for row in ROWS} | NO_FIGURE
     others = {name: None for figures in metrics.get("left_out", {}).values() for name in figures if name not in known}
     for name in others:
         if (found := over(metrics, (name,))) is not None:
             yield Row((name,), name), found
+
+
+def how_fitted(metrics: Mapping[str, Any], name: str) -> str:
+    """Whether the measured bundles had that entry of the manifest, and from where, as the end of a label.
+
+    `bench.starter` records it; where there is no record, the bundles are from before, and had none.
+    """
+    if not name:
+        return ""
+    runs = (run.get("how", {}) for run in (metrics, *metrics.get("repeats", ())))
+    bundles = [bundle for run in runs for bundle in run.get("bundles", {}).values()]
+    said = [(bundle.get("fitted", {}).get(name), bundle["left_out"]) for bundle in bundles]
+    if all(data is None for data, _ in said):
+        return f", without `{name}`"
+    some = " where the bundle has one" if any(data is None for data, _ in said) else ""
+    seen = any(set(re.split(r"[\s,;]+", data)) & set(left_out) for data, left_out in said if data is not None)
+    return f", with `{name}`{some}" + (" (fitted on sources measured here: flattering)" if seen else "")
 
 
 def merged(figures: Sequence[Mapping[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

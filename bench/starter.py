@@ -339,10 +339,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bundles: dict[str, Any] = {}
     for fold in given:
         manifest = fold.bundle.manifest
+        entries = {"choice": manifest.choice, "naming": manifest.naming}
         bundles[fold.folder] = {
             "left_out": list(fold.sources),
             "trained_on": manifest.trained_on,
             "training": manifest.training,
+            "fitted": {name: None if found is None else found.data for name, found in entries.items()},
         }
         for name in fold.sources:
             mix = PLAIN if options.plain else MIX

@@ -121,6 +121,26 @@ def test_a_target_is_met_or_not(row: Row, value: float, met: bool) -> None:
     assert row.met(value) is met
 
 
+@pytest.mark.parametrize(
+    ("fitted", "ending"),
+    [
+        ([None, None], ", without `choice`"),
+        (["by hand", "shoptwo; python -m bench.primary"], ", with `choice`"),
+        ([None, "shoptwo"], ", with `choice` where the bundle has one"),
+        (["oxid, saleor; a bench", "magento"], ", with `choice` (fitted on sources measured here: flattering)"),
+    ],
+)
+def test_labels_say_whether_the_measured_bundles_had_a_fit(fitted: list[str | None], ending: str) -> None:
+    bundles = {
+        name: {"left_out": [source], "fitted": {"choice": data, "naming": None}}
+        for (name, source), data in zip((("a", "oxid"), ("b", "saleor")), fitted, strict=True)
+    }
+    metrics = {**FIGURES["metrics"], "how": {"bundles": bundles}}
+    labels = [row.label for row, _ in rows_of(metrics)]
+    assert f"primary: top-1 where some are wrong{ending}" in labels
+    assert "sequences: AUC" in labels
+
+
 def test_rows_are_of_figures_that_bench_starter_prints() -> None:
     """A row whose figure was renamed would silently vanish from the card."""
     written = (ROOT / "bench" / "starter.py").read_text(encoding="utf-8")
