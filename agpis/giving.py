@@ -14,7 +14,7 @@ from agpis.errors import LeaseLost, StoreError
 from agpis.leases import live, locked, named, settle, take
 from agpis.records import Given, Item, Kept
 from agpis.schema import decisions, leases, plain, verdicts
-from agpis.verdict_rows import check_texts, insert
+from agpis.verdict_rows import Entry, check_texts, insert
 
 
 def give(connection: sa.Connection, now: datetime, given: Given) -> Kept:
@@ -39,7 +39,8 @@ def give(connection: sa.Connection, now: datetime, given: Given) -> Kept:
     others, mine = live(connection, now, row.id, reviewer)
     if not mine and others >= row.wanted - len(judges):
         raise LeaseLost("lease_lost", f"decision {row.id} was given to somebody else when the time for it had run out")
-    id = insert(connection, verdict, key=given.key, decision=row.id, time=now, seconds=given.seconds, blind=given.blind)
+    entry = Entry(given.key, verdict, row.id, now, given.seconds, given.blind)
+    id = insert(connection, [entry])[given.key]
     connection.execute(leases.delete().where(leases.c.decision == row.id, leases.c.reviewer == reviewer))
     settle(connection, now, row)
     return Kept(verdict_id=id, again=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,36 +20,52 @@ from agpis.schema import decisions, plain, verdict_bodies, verdict_rules, verdic
 from agpis.verdicts import moment_of
 
 
-def insert(
-    connection: sa.Connection,
-    verdict: Verdict,
-    *,
-    key: str,
-    decision: int | None,
-    time: datetime | None,
-    seconds: float,
-    blind: bool,
-) -> int:
-    """A new verdict; its id. The decision, if any, must be locked and settled afterwards."""
-    row = {
-        "key": key,
-        "decision": decision,
-        "sku": verdict.sku,
-        "bundle": verdict.bundle,
-        "category": plain(verdict.category)[:LONGEST],
-        "reviewer": verdict.reviewer,
-        "time": time,
-        "accepted": int(verdict.accepted),
-        "seconds": seconds,
-        "blind": int(blind),
-        "digest": digest(verdict),
-    }
-    id = connection.execute(verdicts.insert().values(row).returning(verdicts.c.id)).scalar_one()
-    connection.execute(verdict_bodies.insert().values(verdict=id, row=json.dumps(asdict(verdict))))
-    rules = [{"verdict": id, "rule": rule} for rule in dict.fromkeys(verdict.rules)]
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A verdict that is to be put in."""
+
+    key: str
+    verdict: Verdict
+    decision: int | None
+    """Must be locked, and settled afterwards."""
+    time: datetime | None
+    seconds: float = 0.0
+    blind: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """Columns of `verdicts`."""
+        return {
+            "key": self.key,
+            "decision": self.decision,
+            "sku": self.verdict.sku,
+            "bundle": self.verdict.bundle,
+            "category": plain(self.verdict.category)[:LONGEST],
+            "reviewer": self.verdict.reviewer,
+            "time": self.time,
+            "accepted": int(self.verdict.accepted),
+            "seconds": self.seconds,
+            "blind": int(self.blind),
+            "digest": digest(self.verdict),
+        }
+
+
+def insert(connection: sa.Connection, entries: Sequence[Entry]) -> dict[str, int]:
+    """Put new verdicts in, in their order; ids by key."""
+    if not entries:
+        return {}
+    v = verdicts.c
+    made = connection.execute(
+        verdicts.insert().returning(v.id, v.key, sort_by_parameter_order=True), [entry.row() for entry in entries]
+    )
+    ids = {row.key: int(row.id) for row in made}
+    bodies = [{"verdict": ids[entry.key], "row": json.dumps(asdict(entry.verdict))} for entry in entries]
+    connection.execute(verdict_bodies.insert(), bodies)
+    rules = [
+        {"verdict": ids[entry.key], "rule": rule} for entry in entries for rule in dict.fromkeys(entry.verdict.rules)
+    ]
     if rules:
         connection.execute(verdict_rules.insert(), rules)
-    return int(id)
+    return ids
 
 
 def digest(verdict: Verdict) -> str:
@@ -156,9 +172,11 @@ def add(connection: sa.Connection, now: datetime, given: Sequence[Verdict]) -> A
     ties = {key: of.get((verdict.sku, verdict.bundle)) for key, verdict in wanted.items()}
     ties = {key: id if id is not None and sequences[id] == wanted[key].sequence else None for key, id in ties.items()}
     rows = {id: locked(connection, id) for id in sorted({id for id in ties.values() if id is not None})}
-    for key, verdict in wanted.items():
-        time = moment_of(verdict.time) if verdict.time else None
-        insert(connection, verdict, key=f"import-{key}", decision=ties[key], time=time, seconds=0.0, blind=False)
+    entries = [
+        Entry(f"import-{key}", verdict, ties[key], moment_of(verdict.time) if verdict.time else None)
+        for key, verdict in wanted.items()
+    ]
+    insert(connection, entries)
     for row in rows.values():
         settle(connection, now, row)
     return Added(new=len(wanted), known=len(given) - len(wanted))

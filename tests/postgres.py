@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -103,8 +104,8 @@ class PostgresServer:
         return True
 
     def stop(self) -> None:
-        """Stop the server at once, ending its clients' connections."""
-        self._end(signal.SIGINT)
+        """Stop the server at once, ending its clients' connections; what was committed is there after `start`."""
+        self._end(signal.SIGQUIT)
 
     def kill(self) -> None:
         """kill -9 of the server's first process; its others end themselves when they notice."""
@@ -119,16 +120,22 @@ class PostgresServer:
             self._server.wait(60)
             self._server = None
 
-    def database(self, template: str = "") -> str:
-        """URL of a new database: empty, or a copy of the one whose URL is given."""
+    def _run(self, statement: str, database: str = "postgres") -> None:
         import psycopg
 
-        name = f"t{os.getpid()}_{next(self._numbers)}"
-        copied = f" TEMPLATE {template.rpartition('/')[2]}" if template else ""
-        where = f"host=127.0.0.1 port={self.port} user=agpis dbname=postgres"
+        where = f"host=127.0.0.1 port={self.port} user=agpis dbname={database}"
         with psycopg.connect(where, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}{copied}")
+            connection.execute(statement.encode())
+
+    def database(self) -> str:
+        """URL of a new empty database."""
+        name = f"t{os.getpid()}_{next(self._numbers)}"
+        self._run(f"CREATE DATABASE {name}")
         return f"postgresql://agpis@127.0.0.1:{self.port}/{name}"
+
+    def empty(self, url: str, tables: Sequence[str]) -> None:
+        """Drop all rows of these tables."""
+        self._run(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE", url.rpartition("/")[2])
 
 
 def start_server(*, durable: bool = False) -> PostgresServer:

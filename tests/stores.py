@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agpis.data import Candidate, Decision, Violation
+from agpis.schema import metadata
 from agpis.store import Store, open_store
 from tests.postgres import PostgresServer, start_server
 
@@ -64,13 +65,13 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def empty_databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of each kind, an empty database at the newest schema, made when it is first needed: copying is faster."""
+    """Of each kind, a database at the newest schema, made when it is first needed."""
     return {"folder": str(tmp_path_factory.mktemp("databases"))}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path, empty_databases: dict[str, str]) -> str:
-    """URL of a new empty database at the newest schema, of each kind in turn."""
+    """URL of an empty database at the newest schema, of each kind in turn; nobody else uses it during the test."""
     made = empty_databases.get(request.param)
     if request.param == "sqlite":
         if made is None:
@@ -82,7 +83,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, empty_databases: di
     if made is None:
         made = empty_databases["postgres"] = server.database()
         open_store(made).close()
-    return server.database(made)
+    server.empty(made, [table.name for table in metadata.sorted_tables])
+    return made
 
 
 @pytest.fixture

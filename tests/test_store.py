@@ -253,7 +253,7 @@ def test_released_ones_are_free_at_once(store: Store) -> None:
 
 
 def test_double_review_gives_a_share_to_exactly_two(store: Store) -> None:
-    store.add(decision(number) for number in range(200))
+    store.add(decision(number) for number in range(120))
     judges: dict[int, list[str]] = {}
     for reviewer in ("ann", "bob", "cid", "ann"):
         while items := store.lease(reviewer, Query(), count=20, double=0.25):
@@ -261,7 +261,7 @@ def test_double_review_gives_a_share_to_exactly_two(store: Store) -> None:
                 judges.setdefault(item.id, []).append(reviewer)
                 store.give(yes(item.id, reviewer) if reviewer == "ann" else no(item.id, reviewer, "blur"))
     twice = [id for id, names in judges.items() if names == ["ann", "bob"]]
-    assert 30 <= len(twice) <= 70  # 50 +- 6: a hash, so the same ones every time
+    assert 15 <= len(twice) <= 45  # 30 +- 5: a hash, so the same ones every time
     assert all(names == ["ann"] for id, names in judges.items() if id not in twice)
     pairs = store.pairs()
     assert sorted(pair.decision for pair in pairs) == sorted(twice)
@@ -392,16 +392,16 @@ def test_undo_keeps_the_verdict_in_the_history_and_leases_its_decision_again(sto
 def test_verdicts_of_a_window_come_in_order_and_in_batches(store: Store, clock: FakeClock) -> None:
     begin = clock.time
     kept = []
-    store.add(decision(number) for number in range(520))
-    for item in store.lease("ann", Query(), count=100):
+    store.add(decision(number) for number in range(40))
+    for item in store.lease("ann", Query(), count=40):
         kept.append(store.give(yes(item.id, "ann")))
         clock.pass_by(1)
-    many = [Verdict(f"X{n}", "", ("a.jpg",), True, time=f"2026-01-01T00:00:00.{n:06d}") for n in range(1200)]
+    many = [Verdict(f"X{n}", "", ("a.jpg",), True, time=f"2026-01-01T00:00:00.{n:06d}") for n in range(1100)]
     store.import_verdicts(many)
-    assert len(list(store.verdicts())) == 1300
+    assert len(list(store.verdicts())) == 1140
     assert [v.sku for v in store.verdicts(until=begin)] == [v.sku for v in many]
     assert len(list(store.verdicts(since=begin, until=begin + timedelta(seconds=10)))) == 10
-    assert len(list(store.verdicts(since=begin, after=kept[89].verdict_id))) == 10
+    assert len(list(store.verdicts(since=begin, after=kept[29].verdict_id))) == 10
 
 
 def test_importing_is_idempotent_and_ties_verdicts_to_decisions(store: Store, clock: FakeClock) -> None:
