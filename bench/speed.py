@@ -76,7 +76,8 @@ def bounds(pipeline: Pipeline, products: list[Product]) -> tuple[float, float]:
 def measure(name: str, products: list[Product], bundle: str | None, repeats: int) -> dict[str, object]:
     """Run the pipeline over the products, print a line per repeat and the table of stages."""
     images = sum(len(product.images) for product in products)
-    runs = []
+    runs: list[tuple[float, float, float, float]] = []
+    clocks: list[dict[str, float]] = []
     for repeat in range(repeats):
         pipeline = Pipeline(bundle, Settings())
         pipeline.open()
@@ -86,7 +87,8 @@ def measure(name: str, products: list[Product], bundle: str | None, repeats: int
         seconds = time.perf_counter() - start
         if decided != len(products):
             raise SystemExit(f"{decided} decisions for {len(products)} products")
-        runs.append((images / seconds, decided / seconds, decoding, graph, dict(pipeline.clock.seconds)))
+        runs.append((images / seconds, decided / seconds, decoding, graph))
+        clocks.append(dict(pipeline.clock.seconds))
         print(f"  run {repeat + 1}: {images / seconds:.0f} images/s; decode {decoding:.0f}, image graph {graph:.0f}")
     speed, products_s, decoding, graph = (statistics.median(run[i] for run in runs) for i in range(4))
     both = 1 / (1 / decoding + 1 / graph)
@@ -95,7 +97,7 @@ def measure(name: str, products: list[Product], bundle: str | None, repeats: int
     print(f"  decode alone       {decoding:27.1f} images/s  (whole job reaches {speed / decoding:.0%})")
     print(f"  image graph alone  {graph:27.1f} images/s  (whole job reaches {speed / graph:.0%})")
     print(f"  both, one after the other {both:20.1f} images/s  (whole job reaches {speed / both:.0%})")
-    stages = {stage: statistics.median(run[4].get(stage, 0.0) for run in runs) for stage in runs[0][4]}
+    stages = {stage: statistics.median(clock.get(stage, 0.0) for clock in clocks) for stage in clocks[0]}
     total = sum(stages.values())
     print("  share of the time spent in stages, summed over threads:")
     for stage, seconds in sorted(stages.items(), key=lambda item: -item[1]):

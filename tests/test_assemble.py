@@ -73,10 +73,11 @@ def classifier(role: Kind, config: BackboneConfig = TINY, rules: int = len(RULEB
 
 def write(folder: Path, kind: Kind, module: nn.Module, **changes: Any) -> Path:
     """A checkpoint as training writes it."""
+    assert isinstance(module, (SequenceModel, ImageClassifier, Baseline))
     net = module.backbone
     fields: dict[str, Any] = {
         "kind": kind,
-        "model": asdict((module.muisc if isinstance(module, SequenceModel) else module).config),
+        "model": asdict(module.muisc.config if isinstance(module, SequenceModel) else module.config),
         "backbone": None if net is None else asdict(net.config),
         "rulebook_yaml": RULEBOOK.text(),
         "training": {"seed": 1},
@@ -117,6 +118,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     limits = {"thresholds": {"noncompliant": {"value": 0.22, "data": "validation"}}}
     write(folder / "compliance", "compliance", classifier("compliance"), metrics=limits)
     vit = new_backbone(VIT).config
+    assert vit.architecture is not None
     vit.architecture["config"]["num_hidden_layers"] = 2  # of twelve, for speed
     write(folder / "vit", "compliance", classifier("compliance", vit))
     write(folder / "registers", "compliance", classifier("compliance", REGISTERS))
@@ -157,7 +159,7 @@ def write_on_tokens(parts: Parts) -> None:
 
 def test_a_checkpoint_is_opened_with_its_weights(parts: Parts, tmp_path: Path) -> None:
     late = Baseline(BaselineConfig(classes=3, fusion="late", width=16), backbone(TINY))
-    written = {"baseline": late, "primary": classifier("primary", VIT)}
+    written: dict[Kind, nn.Module] = {"baseline": late, "primary": classifier("primary", VIT)}
     for kind, model in written.items():
         found, checkpoint = open_model(write(tmp_path / kind, kind, model))
         assert (type(found), checkpoint.kind, found.training) == (type(model), kind, False)
@@ -365,8 +367,8 @@ def test_what_does_not_fit_is_refused_and_nothing_written(parts: Parts, tmp_path
 
     refused("bad_config", "nothing to export: give a checkpoint of primary, compliance or muisc")
     refused("bad_checkpoint", "is a 'compliance' checkpoint; wanted primary", primary=parts["compliance"])
-    other = open_model(parts["on_tokens"])[0]
-    row = write(tmp_path / "other", "muisc", other, tokens_of="0" * 64, text=parts.text)
+    foreign = open_model(parts["on_tokens"])[0]
+    row = write(tmp_path / "other", "muisc", foreign, tokens_of="0" * 64, text=parts.text)
     message = "tokens of an image graph with sha256 000000000000.*'image', which serves .* bundle 'base', has .*as base"
     refused("bad_checkpoint", message, muisc=row)
     small = write(tmp_path / "small", "primary", classifier("primary", replace(TINY, size=96)))

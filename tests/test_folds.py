@@ -33,8 +33,8 @@ def trained_on(bundle: Path, folder: Path, hold_out: float) -> str:
 def test_what_a_bundle_was_trained_on_is_not_measured(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for first, name in enumerate(("one", "two")):
-        shop(tmp_path, name, 3 * first)
+    for number, name in enumerate(("one", "two")):
+        shop(tmp_path, name, 3 * number)
     data = ("--data", str(tmp_path))
     first, second = opened(str(tiny_bundle), "one", str(tiny_bundle), "two", *data)
     assert (first.sources, second.sources) == (("one",), ("two",))
@@ -68,8 +68,8 @@ def test_entries_are_added_to_what_is_there(tmp_path: Path) -> None:
 def test_kinship_is_measured_with_and_without_colours(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for first, name in enumerate(("one", "two", "three")):
-        shop(tmp_path, name, 3 * first)
+    for number, name in enumerate(("one", "two", "three")):
+        shop(tmp_path, name, 3 * number)
     out = tmp_path / "figures.json"
     common = ["--data", str(tmp_path), "--out", str(out)]
     kinship.main([str(tiny_bundle), "one,two", str(tiny_bundle), "three", *common])
