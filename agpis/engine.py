@@ -6,22 +6,21 @@ products; its output is written under a temporary name, renamed, then listed. A 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from agpis import __version__, catalogue
 from agpis.data import Decision, Product
 from agpis.errors import OutputError, SettingsError, output_error
 from agpis.interrupts import interruptible
+from agpis.locks import locked
 from agpis.manifest import Manifest, Totals, describe
 from agpis.pipeline import Pipeline, Settings
 from agpis.report import write_report
@@ -117,7 +116,7 @@ def generate(
         "format": options.format,
         "limit": options.limit,
     }
-    with _locked(folder), interruptible() as stopped:
+    with locked(folder), interruptible() as stopped:
         manifest = Manifest(folder, question)
         resumed = manifest.totals.products
         if not manifest.complete:
@@ -278,34 +277,3 @@ def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
     for path in [*folder.glob("part-*"), *folder.glob(".*.tmp")]:
         if path.name not in listed:
             path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One run a folder at a time; the lock dies with the process."""
-    path = folder / ".lock"
-    try:
-        file = path.open("w")
-    except OSError as error:
-        raise output_error(error, path) from error
-    with file:
-        try:
-            _lock(file)
-        except OSError as error:
-            raise OutputError(
-                "locked", f"Another run is writing to {folder}. Wait for it, or choose another."
-            ) from error
-        yield
-    path.unlink(missing_ok=True)
-
-
-def _lock(file: IO[str]) -> None:
-    """Take the system's lock on an open file, or raise OSError at once."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,11 +31,15 @@ class Replayed:
     """(n, 6), see `agpis.weighing.FEATURES`."""
     plain: Floats
     """(n,) what the sequences are scored by without weighing."""
+    p_qualified: Floats
+    """(n,) as a decision of the bundle would state it."""
     accepted: npt.NDArray[np.bool_]
     """(n,)."""
     skus: tuple[str, ...]
     uploads: npt.NDArray[np.int64]
     """(n,) number of the upload, rising: one title and set of candidates; several of its sequences may be reviewed."""
+    rows: npt.NDArray[np.int64]
+    """(n,) place of each among the verdicts that were given."""
     left_out: int
     """Verdicts on sequences that this stage 1 would not submit: an image is removed, or nothing is generated."""
 
@@ -57,10 +61,11 @@ def replay(
     Raises:
         BundleError, RulebookError: as `Pipeline` does.
     """
-    uploads: dict[Upload, list[Verdict]] = {}
-    for verdict in verdicts:
-        uploads.setdefault(_upload(verdict), []).append(verdict)
-    rows, plain, accepted, skus, numbers = [], [], list[bool](), list[str](), list[int]()
+    uploads: dict[Upload, list[tuple[int, Verdict]]] = {}
+    for place, verdict in enumerate(verdicts):
+        uploads.setdefault(_upload(verdict), []).append((place, verdict))
+    rows, plain, stated, accepted = [], [], [], list[bool]()
+    skus, numbers, given = list[str](), list[int](), list[int]()
     total = 0
     for k in sorted({upload[-1] for upload in uploads}):
         part = [upload for upload in uploads if upload[-1] == k]
@@ -71,21 +76,25 @@ def replay(
             if not case.decide().sequence:
                 continue
             places = {judged.shot.image.uri: i for i, judged in enumerate(case.left)}
-            there = [verdict for verdict in said if set(verdict.sequence) <= set(places)]
+            there = [(place, verdict) for place, verdict in said if set(verdict.sequence) <= set(places)]
             if there:
-                order = np.array([[places[uri] for uri in verdict.sequence] for verdict in there])
+                order = np.array([[places[uri] for uri in verdict.sequence] for _, verdict in there])
                 found = case.appraise(order)
                 rows.append(found.features)
                 plain.append(found.plain)
-                accepted += [verdict.accepted for verdict in there]
+                stated.append(found.p_qualified)
+                accepted += [verdict.accepted for _, verdict in there]
+                given += [place for place, _ in there]
                 skus += [upload[0]] * len(there)
                 numbers += [len(rows) - 1] * len(there)
     return Replayed(
         features=np.concatenate([np.zeros((0, 6)), *rows]),
         plain=np.concatenate([np.zeros(0), *plain]),
+        p_qualified=np.concatenate([np.zeros(0), *stated]),
         accepted=np.array(accepted, bool),
         skus=tuple(skus),
         uploads=np.array(numbers, np.int64),
+        rows=np.array(given, np.int64),
         left_out=total - len(accepted),
     )
 

@@ -147,6 +147,8 @@ class Rule(Strict):
     """One named requirement. See docs/rulebooks.md."""
 
     id: RuleId
+    was: tuple[RuleId, ...] = ()
+    """Ids that it had in earlier versions: verdicts that name one of them mean this rule."""
     name: Text
     """Short, for a report."""
     scope: Scope
@@ -255,6 +257,19 @@ class Rulebook(Strict):
         return rules
 
     @model_validator(mode="after")
+    def _earlier_ids(self) -> Rulebook:
+        seen = {rule.id: rule.id for rule in self.rules}
+        for rule in self.rules:
+            for old in rule.was:
+                if old in seen:
+                    raise ValueError(
+                        f"{rule.id!r} was {old!r}, which is the id of {seen[old]!r}, or was; an earlier id belongs to "
+                        "one rule and to no other"
+                    )
+                seen[old] = rule.id
+        return self
+
+    @model_validator(mode="after")
     def _k_in_range(self) -> Rulebook:
         if self.max_images is not None and self.k > self.max_images:
             raise ValueError(f"k (={self.k}) is above max_images (={self.max_images}); lower k")
@@ -263,6 +278,14 @@ class Rulebook(Strict):
     @cached_property
     def _by_id(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in self.rules}
+
+    @cached_property
+    def _renamed(self) -> dict[str, str]:
+        return {old: rule.id for rule in self.rules for old in rule.was}
+
+    def now(self, name: str) -> str:
+        """The id that a rule has now, from one that it has or had; others come back as they are."""
+        return self._renamed.get(name, name)
 
     def rule(self, name: str) -> Rule:
         """The rule of that id. KeyError where there is none."""

@@ -142,7 +142,8 @@ def labelled(
 ) -> list[Labelled]:
     """Label and split verdicts; bad ones are put on the list `bad`.
 
-    A verdict's own `split` is kept. Raises TrainingError (`split_leak`) where one sku then stands on two sides.
+    A verdict's own `split` is kept; rules have the ids that they have now (`Rule.was`). Raises TrainingError
+    (`split_leak`) where one sku then stands on two sides.
     """
     samples: list[Labelled] = []
     sides: dict[str, Split] = {}
@@ -164,6 +165,8 @@ def labelled(
                 f"sku {verdict.sku!r}: found in {sides[verdict.sku]} and in {split}; all samples of a product belong on"
                 " one side: give all of them the same split, or none",
             )
+        if any(rulebook.now(rule) != rule for rule in verdict.rules):
+            verdict = replace(verdict, rules=tuple(dict.fromkeys(map(rulebook.now, verdict.rules))))
         text = ACCEPTED if verdict.accepted else verdict.feedback
         samples.append(Labelled(verdict, label_of(verdict, rulebook), text, split))
     return samples

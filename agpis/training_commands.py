@@ -113,7 +113,7 @@ def train(
 
     Run again after an interruption: it goes on where it was.
     """
-    _need_torch(f"agpis train {kind}")
+    need_torch(f"agpis train {kind}")
     from agpis.configs import from_file, from_options, lines
     from agpis.processes import processes
     from agpis.train import Window, config_of
@@ -164,7 +164,7 @@ def export(
     ] = None,
 ) -> None:
     """Export checkpoints to a bundle, torch and ONNX compared first; roles without a checkpoint stay the base's."""
-    _need_torch("agpis export")
+    need_torch("agpis export")
     from agpis.assemble import assemble
     from agpis.bundle_manifest import UNSET, Threshold
 
@@ -189,7 +189,8 @@ def export(
     print(f"bundle {bundle.name}: {out}; use it with --bundle {out}")
 
 
-def _need_torch(purpose: str) -> None:
+def need_torch(purpose: str) -> None:
+    """Raises MissingExtra where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("torch", "train", purpose)
 

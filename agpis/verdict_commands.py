@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -138,7 +139,77 @@ def annotations_(
     _ended(found)
 
 
+def renew(
+    source: Annotated[str, typer.Argument(help="The store (a SQLite file or a database URL), or a file of verdicts.")],
+    bundles: Annotated[Path, typer.Option("--bundles", help="Folder of the bundles; its link `current` is renewed.")],
+    window: Annotated[str, typer.Option("--window", help="How far back verdicts count: 90d, 12w.")] = "90d",
+    until: Annotated[str, typer.Option("--until", help="Verdicts before this date. [default: now]")] = "",
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", help="To renew while there is no `current`. [default: the starter]")
+    ] = None,
+    rulebook: Annotated[
+        str | None, typer.Option("--rulebook", help="That holds now. [default: the current bundle's]")
+    ] = None,
+    train: Annotated[
+        list[Literal["compliance", "primary"]] | None,
+        typer.Option("--train", help="A head of stage 1 to train too; may be repeated."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, such as optim.epochs=6 or compliance.optim.epochs=4; may be repeated."),
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--start", help="Checkpoint to train on from. [default: the current bundle's weights]")
+    ] = "",
+    test_days: Annotated[
+        int | None, typer.Option("--test-days", help="Measure on the last so many days, not on a tenth of the skus.")
+    ] = None,
+    least: Annotated[int, typer.Option("--least", help="Verdicts to train on, under which nothing is done.")] = 100,
+    withheld: Annotated[
+        float | None,
+        typer.Option("--withheld", help="The threshold holds back this share. [default: as the current bundle's]"),
+    ] = None,
+    promote: Annotated[
+        Literal["better", "always", "never"],
+        typer.Option("--promote", help="better: where the whole interval of the gain in AUC lies above 0."),
+    ] = "better",
+    name: Annotated[str, typer.Option("--name", help="Of the bundles; the day is put behind it.")] = "renewed",
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Make the next bundle out of the verdicts, compare it with the current one, and promote it where it is better.
+
+    Safe to kill and to run again. Exit codes: 0 promoted, 10 kept, 11 too few verdicts; others as everywhere.
+    """
+    from agpis.training_commands import need_torch
+
+    need_torch("agpis renew")
+    from agpis.configs import from_options
+    from agpis.renew import Renewal
+    from agpis.renew import renew as run
+
+    wanted = Renewal(
+        window=window,
+        until=until,
+        bundle=bundle,
+        rulebook=rulebook,
+        train=tuple(train or ()),
+        changes=from_options(set_ or []),
+        start=start,
+        test_days=test_days,
+        least=least,
+        withheld=withheld,
+        promote=promote,
+        name=name,
+        seed=seed,
+    )
+    found = run(source, bundles, wanted, progress=sys.stderr.isatty(), say=lambda text: sys.stderr.write(text + "\n"))
+    print(found)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `agpis`."""
     panel = "Your own reviews (docs/reviews.md)"
     app.add_typer(verdicts, rich_help_panel=panel)
+    app.command(rich_help_panel=panel)(renew)
