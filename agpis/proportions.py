@@ -29,6 +29,11 @@ class Share:
         """The share itself; 0 where nothing was counted."""
         return self.count / self.total if self.total else 0.0
 
+    def __str__(self) -> str:
+        if not self.total:
+            return "nothing"
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
     def row(self) -> dict[str, float]:
         """JSON-ready."""
         return {
@@ -93,3 +98,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
         reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
         corrected[place] = reached
     return corrected
+
+
+def p_value(p: float) -> str:
+    """A p-value for a person, as exact as anybody needs."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def percent(share: float) -> str:
+    """A share for a person."""
+    return f"{100 * share:.1f} %"
