@@ -190,6 +190,15 @@ class Bundle:
             self._need("feedback", name, graphs[roles["feedback"]].inputs, "input")
         for name in ("logits", "present"):
             self._need("feedback", name, graphs[roles["feedback"]].outputs, "output")
+        if (stacking := self.manifest.stacking) is not None:
+            taken, given = graphs[stacking.graph].inputs, graphs[stacking.graph].outputs
+            wide = [tensor.shape[-1] for tensor in taken if tensor.name == "features"]
+            if wide != [len(stacking.features)] or "logit" not in [tensor.name for tensor in given]:
+                raise BundleError(
+                    "graph_signature",
+                    f"graph {stacking.graph!r} has the inputs {_line(taken)} and outputs {_line(given)}; stacking "
+                    f"needs `features` {len(stacking.features)} wide and `logit`. Fit it again.",
+                )
         counts = (("rules", "rules", self.single_rules), ("sequence", "probabilities", self.classes))
         for role, output, names in counts:
             width = next(t.shape[-1] for t in graphs[roles[role]].outputs if t.name == output)
@@ -264,6 +273,14 @@ class Bundle:
         scores = np.stack([self._score(tokens[:, w], title, category, mask[:, w])[0] for w in windows])
         worst = scores[:, :, self.classes.index("qualified")].argmin(axis=0)  # (S,)
         return np.asarray(scores[worst, np.arange(count)], np.float32)
+
+    def stacked(self, features: FloatArray) -> FloatArray:
+        """p_qualified of S sequences (S,), from the features (S, F) that the manifest's `stacking` names."""
+        stacking = self.manifest.stacking
+        assert stacking is not None
+        (logit,) = self._sessions[stacking.graph].run(["logit"], {"features": features})
+        shifted = np.asarray(logit, np.float64)[:, 0] / stacking.temperature + stacking.shift
+        return np.asarray(1.0 / (1.0 + np.exp(-shifted)), np.float32)
 
     def feedback(self, tokens: FloatArray, title: str, category: str = "") -> str:
         """What the model would write as feedback: greedy, one token at a time, with a key-value cache.

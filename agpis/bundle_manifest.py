@@ -130,6 +130,18 @@ class Weighing(_Entry):
     data: str
 
 
+class Stacking(_Entry):
+    """p_qualified out of the sequence model's answer and all that the other models know of the sequence, by a graph
+    whose features `agpis.stacking` explains; log odds / temperature + shift."""
+
+    graph: str = "stacking"
+    """In `graphs`: `features` float32 (S, F) -> `logit` float32 (S, 1)."""
+    features: tuple[str, ...]
+    temperature: float = Field(default=1.0, gt=0)
+    shift: float = 0.0
+    data: str
+
+
 class Choice(_Entry):
     """Weights of what speaks for an image as the primary; `agpis.choice.FEATURES` explains each. All speak for it."""
 
@@ -192,6 +204,8 @@ class Manifest(_Entry):
     kinship: Kinship = Kinship()
     choice: Choice | None = None
     """None: the primary is the image with the largest p_primary, weighed by kinship (`agpis.case`)."""
+    stacking: Stacking | None = None
+    """None: p_qualified is the sequence model's."""
     weighing: Weighing | None = None
     """None: the probabilities are multiplied, with hand-set powers (`agpis.case`)."""
     naming: Naming | None = None
@@ -206,6 +220,8 @@ class Manifest(_Entry):
         foreign = sorted(set(self.roles.values()) - set(self.graphs))
         if foreign:
             raise ValueError(f"roles name the graphs {foreign}; graphs has {sorted(self.graphs)}")
+        if self.stacking is not None and self.stacking.graph not in self.graphs:
+            raise ValueError(f"stacking names the graph {self.stacking.graph!r}; graphs has {sorted(self.graphs)}")
         missing = set(UNSET) - set(self.thresholds)
         if missing:
             raise ValueError(f"thresholds lacks {sorted(missing)}")

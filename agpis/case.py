@@ -15,12 +15,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import choice, compliance, duplicates, kinship, primary, sequence, weighing
+from agpis import choice, compliance, duplicates, kinship, primary, sequence, stacking, weighing
 from agpis.bundle import Bundle
 from agpis.clock import Clock
 from agpis.columns import Floats
 from agpis.data import Author, Decision, ErrorInfo, Finding, Product, Role, Status
-from agpis.decision import Grounds, Judged, active_classes, decision, learned
+from agpis.decision import Grounds, Judged, active_classes, decision, learned, sight_of
 from agpis.prepare import Shot
 from agpis.rulebook import Rule, Rulebook
 from agpis.settings import Settings
@@ -309,7 +309,13 @@ class Case:
             title, category = self.product.title, self.product.category
             classes = np.concatenate([self.bundle.sequence(chunk, title, category) for chunk in chunks])
         # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
-        seen = 1.0 - classes[:, active_classes(self.bundle.classes, self.rulebook)].sum(axis=1)
+        active = active_classes(self.bundle.classes, self.rulebook)
+        seen = 1.0 - classes[:, active].sum(axis=1)
+        stacked = self.bundle.manifest.stacking is not None and order.shape[1] > 1
+        if stacked:
+            counted = np.where(active, classes, 0.0)
+            counted[:, 0] = seen
+            seen = stacking.p_qualified(self.bundle, counted, order, sight_of(left, self.p_copy, self.bundle))
         kin = np.array([1.0 - case.p_stranger for case in left], np.float32)[order]  # (S, L)
         clean = np.array([1.0 - case.p_noncompliant for case in left], np.float32)[order]
         pairs = np.array(list(combinations(range(order.shape[1]), 2)), np.int64).reshape(-1, 2)
@@ -322,7 +328,7 @@ class Case:
         # Evidence of the set, which the sequence model sees but dimly: another product, the same photograph. What
         # stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen. And a stranger in the
         # sequence costs more than a picture of the product's own left out.
-        qualified = seen * kin.prod(axis=1) * apart.prod(axis=1)
+        qualified = seen if stacked else seen * kin.prod(axis=1) * apart.prod(axis=1)
         plain = qualified * clean.prod(axis=1) * kin.prod(axis=1) ** CAUTION
         if (fitted := self.bundle.manifest.weighing) is None:
             return Appraised(classes, qualified, plain, features, plain)
@@ -355,7 +361,7 @@ class Case:
         classes, p_qualified = answers[found.sequence]
         grounds = self._grounds(picked)
         objections = grounds.objections(
-            grounds.with_the_set(classes), own=classes, least=REPORTED_VIOLATION, most=MAX_VIOLATIONS
+            grounds.with_the_set(classes, p_qualified), own=classes, least=REPORTED_VIOLATION, most=MAX_VIOLATIONS
         )
         passed = p_qualified >= self._threshold("qualified")
         feedback = ""

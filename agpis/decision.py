@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis import compliance, evidence, naming
+from agpis import compliance, evidence, naming, stacking
 from agpis.bundle import Bundle, ImageOutputs
 from agpis.clock import Clock
 from agpis.data import Author, Candidate, Decision, ErrorInfo, Finding, Outcome, Product, Status, Violation
@@ -81,6 +81,20 @@ def learned(case: Judged, bundle: Bundle, rulebook: Rulebook) -> tuple[Finding, 
     )
 
 
+def sight_of(picked: list[Judged], p_copy: Mapping[frozenset[int], float], bundle: Bundle) -> naming.Sight:
+    """What is known of images in order; `p_copy`: two images' `index` -> probability that they are the same."""
+    return naming.Sight(
+        single_rules=bundle.single_rules,
+        rules=np.stack([case.rules for case in picked]),
+        p_primary=np.array([case.p_primary for case in picked], np.float32),
+        p_copy=np.array([[p_copy.get(frozenset((a.index, b.index)), 0.0) for b in picked] for a in picked], np.float32),
+        features=features(picked),
+        known=naming.known(
+            np.stack([case.tokens for case in picked]), bundle.manifest.token_layout, len(bundle.single_rules)
+        ),
+    )
+
+
 class Grounds:
     """What a sequence of one product can be reproached with, and what that rests on."""
 
@@ -99,18 +113,7 @@ class Grounds:
         self.bundle = bundle
         self.rulebook = rulebook
         self.clock = clock
-        self.sight = evidence.Sight(
-            single_rules=bundle.single_rules,
-            rules=np.stack([case.rules for case in picked]),
-            p_primary=np.array([case.p_primary for case in picked], np.float32),
-            p_copy=np.array(
-                [[p_copy.get(frozenset((a.index, b.index)), 0.0) for b in picked] for a in picked], np.float32
-            ),
-            features=features(picked),
-            known=naming.known(
-                np.stack([case.tokens for case in picked]), bundle.manifest.token_layout, len(bundle.single_rules)
-            ),
-        )
+        self.sight = sight_of(picked, p_copy, bundle)
 
     def objections(
         self, classes: FloatArray, *, own: FloatArray | None = None, least: float = 0.0, most: int | None = None
@@ -133,8 +136,10 @@ class Grounds:
             own=own,
         )
 
-    def with_the_set(self, classes: FloatArray) -> FloatArray:
+    def with_the_set(self, classes: FloatArray, p_qualified: float) -> FloatArray:
         """Class probabilities (C,) in which the rules have what the set's evidence took from p_qualified."""
+        if self.bundle.manifest.stacking is not None:
+            return stacking.rescaled(classes, p_qualified)
         classes = classes.copy()
         left = 1.0 - float(classes[active_classes(self.bundle.classes, self.rulebook)].sum())
         kin = float(np.prod([1.0 - case.p_stranger for case in self.picked]))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agpis import decision, duplicates
+from agpis import decision, duplicates, stacking
 from agpis.bundle import Bundle, ImageOutputs
 from agpis.case import Case
 from agpis.clock import Clock
@@ -85,13 +85,13 @@ def score(
 ) -> Iterator[Line]:
     """`{"sku", "title", "category"?, "images"}` -> plus `{"p_qualified", "violations", "feedback"}`.
 
-    p_qualified is the sequence model's. `violations` lists every rule of the bundle's classes, the likeliest first:
-    `rule`, `scope`, `probability` and `image`, the one to blame ("" where it is the sequence as a whole, or its title).
-    As in `generate`, what stage 1 sees of the images is heard on which rule it is, and on the image; the rules have
-    together what the sequence model gives them.
+    p_qualified is the sequence model's, or that of the bundle's `stacking`, which hears it too. `violations` lists
+    every rule of the bundle's classes, the likeliest first: `rule`, `scope`, `probability` and `image`, the one to
+    blame ("" where it is the sequence as a whole, or its title). As in `generate`, what stage 1 sees of the images is
+    heard on which rule it is, and on the image; the rules have together what p_qualified leaves them.
     """
 
-    qualified, settings, clock = bundle.classes.index("qualified"), Settings(), Clock()
+    settings, clock = Settings(), Clock()
 
     def images(line: Line) -> list[str]:
         _text(line, "title")
@@ -106,10 +106,13 @@ def score(
         judged = [decision.Judged.read(index, shot, outputs, index) for index, shot in enumerate(shots)]
         product = Product(str(line.get("sku") or ""), title, category, tuple(shot.image for shot in shots))
         grounds = Case(product, shots, judged, bundle, rulebook, settings, clock).as_given()
-        violations = [asdict(grounds.violation(objection)) for objection in grounds.objections(classes)]
+        order = np.arange(len(shots))[None]
+        p_qualified = float(stacking.p_qualified(bundle, classes[None], order, grounds.sight)[0])
+        heard = stacking.rescaled(classes, p_qualified)
+        violations = [asdict(grounds.violation(objection)) for objection in grounds.objections(heard, own=classes)]
         return {
             **line,
-            "p_qualified": _probability(classes[qualified]),
+            "p_qualified": _probability(p_qualified),
             "violations": violations,
             "feedback": bundle.feedback(outputs.tokens, title, category) if feedback else "",
         }

@@ -133,9 +133,17 @@ def told(looked: Looked, rulebook: Rulebook, fitted: Naming | None) -> Told:
 
 
 def draw(
-    bundle: Bundle, products: Sequence[Catalogued], rejected: int, accepted: int, seed: int, *, say: bool = True
+    bundle: Bundle,
+    products: Sequence[Catalogued],
+    rejected: int,
+    accepted: int,
+    seed: int,
+    *,
+    say: bool = True,
+    style: Style | None = None,
 ) -> list[Looked]:
-    """Sequences of one source's products, looked at by a bundle that was not trained on them."""
+    """Sequences of one source's products, looked at by a bundle that was not trained on them; `style`: of the
+    violations, that of tests where it is left out."""
     stock, rng = Stock(products), np.random.default_rng(seed)
     rules, total = possible(bundle.rulebook, stock), 1.0 - SHARES["qualified"]
     found = []
@@ -143,7 +151,7 @@ def draw(
         (rejected, {scope: share / total for scope, share in SHARES.items() if scope != "qualified"}),
         (accepted, {"qualified": 1.0}),
     ):
-        for sample in sequences(stock, rules, rng, Style.test(), shares, (2, 3), "en", count):
+        for sample in sequences(stock, rules, rng, style or Style.test(), shares, (2, 3), "en", count):
             found.append(look(bundle, sample, say=say and sample.rule != "qualified"))
     return found
 

@@ -1,0 +1,152 @@
+"""p_qualified out of all that the bundle's models know of a sequence: stacked generalisation (Wolpert, Neural Networks
+5(2), 1992, https://doi.org/10.1016/S0893-6080(05)80023-1).
+
+The sequence model sees each image through a few pooled tokens. Stage 1 and the matcher know more of some things: how
+surely two images show one photograph, how like their colours are, how likely each rule is broken in each image. A
+second model hears them all, the sequence model's classes among them: boosted trees (`agpis.trees`), fitted on sequences
+of sources that no other part of the bundle was trained on (`python -m bench.stacking`). Its features are numbers of
+known meaning and name no rule, so that they mean the same for another rulebook.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agpis import columns
+from agpis.bundle import Bundle
+from agpis.columns import Floats
+from agpis.errors import BundleError
+from agpis.naming import Sight
+
+FloatArray = NDArray[np.float32]
+
+LEAST = 1e-6
+"""Probabilities are taken no nearer to 0 and 1."""
+SCOPES = ("single", "pair", "multi")
+IMAGE = ("primary", "whole", "detail", "aside", "broken", "worst", "view")
+"""Of each image, in log odds but the last: p_primary, that it shows the whole product, a detail, or neither; that any
+single rule is broken, the likeliest of them; probability of its view."""
+PAIR = ("copy", "kin", "colours", "matches", "twice")
+"""Of two images: log odds that they are copies; cosines of the product embeddings and of the colour signatures; how
+well the places of one are found in the other; probability that they show one view."""
+FEATURES: tuple[str, ...] = (
+    "images",
+    "qualified",
+    *(f"{scope}_share" for scope in SCOPES),
+    *(f"{name}_{of}" for name in IMAGE for of in ("first", "rest_most", "rest_least")),
+    "second_worst",
+    *(
+        f"{name}_{of}"
+        for name in PAIR
+        for of in ("least", "most", "median", "first_least", "first_most", "loneliest", "first_best")
+    ),
+    "recoloured_most",
+    "recoloured_least",
+    "found_most",
+    "order",
+    "order_primary",
+)
+"""`first`: of the primary. `least`, `most`: over the other images, over pairs, or over pairs with the primary.
+`loneliest`: of the image whose nearest is farthest, that; `first_best`: of the primary, its nearest. `recoloured`: kin
+without colours; `found`: matches without kin; `order`: that a later image should be the primary."""
+ASIDE = tuple(columns.VIEWS.index(view) for view in ("pack", "back", "multi", "lifestyle"))
+DETAIL = columns.VIEWS.index("detail")
+
+
+def p_qualified(bundle: Bundle, classes: FloatArray, order: NDArray[np.integer], sight: Sight) -> FloatArray:
+    """p_qualified (S,) of S sequences of L of the n images of a product: stacked where the bundle has `stacking` and
+    there is a pair of images; else the sequence model's.
+
+    Args:
+        classes: (S, C) of the sequence model, the first `qualified`.
+        order: (S, L) positions in `sight`, the primary first.
+        sight: of n images.
+
+    Raises:
+        BundleError: `graph_signature`, the bundle's stacking was fitted for other features or other tokens.
+    """
+    fitted = bundle.manifest.stacking
+    if fitted is None or order.shape[1] < 2:
+        return classes[:, 0]
+    if fitted.features != FEATURES or sight.known is None or sight.known.colours is None:
+        raise BundleError(
+            "graph_signature",
+            f"{bundle.folder}: stacking was fitted by another version of AGPIS or on tokens of another layout. Fit it "
+            "again: python -m bench.stacking",
+        )
+    return bundle.stacked(features(classes, order, sight, scopes_of(bundle)))
+
+
+def rescaled(classes: FloatArray, p: float) -> FloatArray:
+    """Class probabilities (C,) in which `qualified`, the first, has `p`, and the others share the rest as they did."""
+    rest = float(classes[1:].sum())
+    found = classes * ((1.0 - p) / rest) if rest > 0.0 else np.full_like(classes, (1.0 - p) / max(1, len(classes) - 1))
+    found[0] = p
+    return np.asarray(found, np.float32)
+
+
+def features(classes: FloatArray, order: NDArray[np.integer], sight: Sight, scopes: Floats) -> FloatArray:
+    """What is known of S sequences of L of the n images of a product, (S, len(FEATURES)).
+
+    Args:
+        classes: (S, C) of the sequence model, the first `qualified`.
+        order: (S, L) positions in `sight`, the primary first.
+        sight: of n images, with colours.
+        scopes: (3, C) of `scopes_of`.
+    """
+    known = sight.known
+    assert known is not None
+    assert known.colours is not None
+    count, length = order.shape
+    views = known.views.astype(np.float64)
+    rules = _log_odds(sight.rules)
+    of_image = {
+        "primary": _log_odds(sight.p_primary),
+        "whole": _log_odds(views[:, columns.WHOLE].sum(axis=1)),
+        "detail": _log_odds(views[:, DETAIL]),
+        "aside": _log_odds(views[:, ASIDE].sum(axis=1)),
+        "broken": _log_odds(1.0 - np.prod(1.0 - sight.rules.astype(np.float64), axis=1)),
+        "worst": rules.max(axis=1),
+        "view": views.max(axis=1),
+    }
+    found: list[Floats] = [np.full(count, float(length)), _log_odds(classes[:, 0])]
+    found += [np.log(np.maximum(classes @ scope, LEAST)) for scope in scopes]
+    for name in IMAGE:
+        values = of_image[name][order]  # (S, L)
+        found += [values[:, 0], values[:, 1:].max(axis=1), values[:, 1:].min(axis=1)]
+    all_rules = rules[order].reshape(count, -1)
+    found.append(np.partition(all_rules, -2, axis=1)[:, -2] if all_rules.shape[1] > 1 else all_rules[:, 0])
+    of_pair = {
+        "copy": _log_odds(sight.p_copy),
+        "kin": known.kin.astype(np.float64),
+        "colours": known.colours.astype(np.float64),
+        "matches": known.matches.astype(np.float64),
+        "twice": views @ views.T,
+    }
+    upper, own = np.triu_indices(length, 1), np.eye(length, dtype=bool)
+    pairs: dict[str, Floats] = {}
+    for name in PAIR:
+        table = of_pair[name][order[:, :, None], order[:, None, :]]  # (S, L, L)
+        values = np.sort(table[:, upper[0], upper[1]], axis=1)
+        best = np.where(own, -np.inf, table).max(axis=2)  # (S, L)
+        first = table[:, 0, 1:]
+        found += [values[:, 0], values[:, -1], values[:, values.shape[1] // 2]]
+        found += [first.min(axis=1), first.max(axis=1), best.min(axis=1), best[:, 0]]
+        pairs[name] = table[:, upper[0], upper[1]]
+    recoloured = pairs["kin"] - pairs["colours"]
+    found += [recoloured.max(axis=1), recoloured.min(axis=1), (pairs["matches"] - pairs["kin"]).max(axis=1)]
+    for name in ("whole", "primary"):
+        values = of_image[name][order]
+        found.append(np.minimum(-values[:, 0], values[:, 1:].max(axis=1)))
+    return np.stack(found, axis=1).astype(np.float32)
+
+
+def scopes_of(bundle: Bundle) -> Floats:
+    """(3, C) 1 where a class is a rule of the scope, in the order of SCOPES."""
+    scope = {rule.id: rule.scope for rule in bundle.rulebook.rules}
+    return np.array([[float(scope.get(name) == wanted) for name in bundle.classes] for wanted in SCOPES])
+
+
+def _log_odds(probability: NDArray[np.floating]) -> Floats:
+    return columns.log_odds(probability, LEAST)
