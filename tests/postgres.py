@@ -83,15 +83,13 @@ class PostgresServer:
             "logging_collector": "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (self._folder / "log").open("ab") as log:
-            self._server = subprocess.Popen(
-                [str(self._programs / "postgres"), "-D", str(self._data), *options],
-                stdout=log, stderr=log, cwd="/", **self._user,
-            )  # type: ignore[call-overload]  # fmt: skip
-        end = time.monotonic() + 60
+        command = [str(self._programs / "postgres"), "-D", str(self._data), *options]
+        log, end = self._folder / "log", time.monotonic() + 60
         while not self._answers():
-            assert self._server.poll() is None, (self._folder / "log").read_text()
-            assert time.monotonic() < end, (self._folder / "log").read_text()
+            assert time.monotonic() < end, log.read_text()
+            if self._server is None or self._server.poll() is not None:  # after a kill its processes take a moment
+                with log.open("ab") as file:
+                    self._server = subprocess.Popen(command, stdout=file, stderr=file, cwd="/", **self._user)  # type: ignore[call-overload]
             time.sleep(0.02)
 
     def _answers(self) -> bool:
