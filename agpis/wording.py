@@ -65,7 +65,7 @@ WORDS: Mapping[str, str] = {
     "photos": "{n} photos",
     "no_sequence": "no sequence",
     "held_by": "with {name}",
-    "judged": "judged",
+    "held_by_you": "with you",
     # review
     "loading": "Fetching sequences …",
     "sequence": "Sequence, in order",
