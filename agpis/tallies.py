@@ -179,7 +179,8 @@ def _named(source: str | Path) -> Iterator[None]:
 
 
 def _read(source: str | Path, found: Tallies, since: date | None) -> None:
-    text, path = str(source), Path(source)
+    text = str(source).removeprefix("sqlite:///")  # opening a missing database would make one
+    path = Path(text)
     if "://" in text:
         _store(text, found, since)
     elif path.is_dir():

@@ -24,6 +24,7 @@ from agpis.monitor_page import write_page
 from agpis.store import open_store
 from agpis.tallies import tally
 from agpis.watched import Limits
+from tests.stores import database, empty_databases, postgres  # noqa: F401  fixtures
 from tests.test_report import browser  # noqa: F401  a fixture
 from tests.watched_shop import START, decisions, verdicts, write_output, write_verdicts
 
@@ -69,11 +70,10 @@ def test_counts_are_those_of_plain_counting(shop: Path) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """The same shop's last two weeks in a store, each decision on its day."""
+def reviews(database: str) -> str:  # noqa: F811
+    """The same shop's last two weeks in a store of each kind, each decision on its day."""
     clock = [datetime(2026, 3, 16, 12, tzinfo=UTC)]
-    path = tmp_path / "reviews.db"
-    with open_store(path, now=lambda: clock[0]) as opened:
+    with open_store(database, now=lambda: clock[0]) as opened:
         for number in range(14, 28):
             clock[0] = datetime.combine(START + number * DAY, datetime.min.time(), UTC) + timedelta(hours=12)
             opened.add(decisions(number, 20, wide=1.6 if number >= 21 else 1.0))
@@ -82,11 +82,11 @@ def store(tmp_path: Path) -> Path:
             verdicts(2, START + 21 * DAY, 7, 30, 0.45, rule="watermark", share=0.7),
         )
         opened.import_verdicts(rows)
-    return path
+    return database
 
 
-def test_a_store_counts_as_files_do(shop: Path, store: Path) -> None:
-    of_files, of_store = tally(sources(shop), since=START + 14 * DAY), tally([store])
+def test_a_store_counts_as_files_do(shop: Path, reviews: str) -> None:
+    of_files, of_store = tally(sources(shop), since=START + 14 * DAY), tally([reviews])
     assert of_store.days == of_files.days
     for day in of_files.days:
         assert of_store.decided["starter"][day].row() == of_files.decided["starter"][day].row()
@@ -252,6 +252,9 @@ def test_broken_and_empty_sources_are_named(shop: Path, tmp_path: Path) -> None:
         assert caught.value.code == code, name
     with pytest.raises(SourceError):
         tally([tmp_path / "text.db"])
+    for name in ("nothing", f"sqlite:///{tmp_path / 'nothing'}"):
+        with pytest.raises(SourceError, match="found nothing at"):
+            tally([tmp_path / name if "://" not in name else name])
     assert not (tmp_path / "nothing").exists()
 
 
