@@ -66,13 +66,14 @@ def monitor(sources: Sequence[str | Path], options: Options | None = None, *, to
 
 
 def watch(tallies: Tallies, options: Options, *, today: date | None = None) -> Watch:
-    """The same, of what is counted already."""
+    """The same, of what is counted already; bundles with something in the window come first."""
     newest = max(tallies.days, default=None)
     now = today or datetime.now(UTC).date()
     until = options.until or ((now if options.limits.some or newest is None else newest) + DAY)
     since = until - options.days * DAY
     records = _records(tallies, options, since)
     watched = tuple(_bundle(name, tallies, options, since, until, records.get(name)) for name in tallies.bundles)
+    watched = tuple(sorted(watched, key=lambda one: not (one.reject_now.total or one.coverage_now.total)))
     notes = []
     if tallies.untimed:
         notes.append(f"{tallies.untimed} verdicts have no time; they are left out.")
