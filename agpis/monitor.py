@@ -19,7 +19,7 @@ from agpis.errors import SettingsError, SourceError
 from agpis.histograms import FEATURES
 from agpis.input_record import Record, first_records, read_records
 from agpis.proportions import Share, holm, newcombe, pooled_z, share, two_sided
-from agpis.tallies import DAY, Decided, Reviewed, Tallies, decided, reviewed, tally
+from agpis.tallies import DAY, YEARS, Decided, Reviewed, Tallies, decided, reviewed, tally
 from agpis.watched import Alarm, BundleWatch, By, Limits, Period, RuleChange, Watch
 
 PERIODS = 400
@@ -51,6 +51,9 @@ class Options:
             raise SettingsError("bad_watch", f"--days is {self.days}; a window has 1 to 3650 days.")
         if self.by not in ("day", "week", "month"):
             raise SettingsError("bad_watch", f"--by is {self.by!r}; it is day, week or month.")
+        for name, day in (("--since", self.since), ("--until", self.until)):
+            if day and day.year not in YEARS:
+                raise SettingsError("bad_watch", f"{name} is {day}; it is from {YEARS[0]} to {YEARS[-1]}.")
         if self.record and self.baseline:
             raise SettingsError("bad_arguments", "Give --record or --baseline, not both.")
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 VERDICTS = (".jsonl", ".parquet")
 """Suffixes of files of verdicts; any other file is a store."""
 DAY = timedelta(days=1)
+YEARS = range(1970, 2200)
+"""A verdict of another year has no time that could be meant."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ class Tallies:
         default_factory=lambda: defaultdict(lambda: defaultdict(Reviewed))
     )
     untimed: int = 0
-    """Verdicts without a time: they are of no day, and left out."""
+    """Verdicts without a time, or of an impossible one: they are of no day, and left out."""
     bad: list[BadSample] = field(default_factory=list)
     """Lines of verdict files that are none."""
 
@@ -211,7 +213,7 @@ def _verdicts(path: Path, found: Tallies, since: date | None) -> None:
     for verdict in read_verdicts(path):
         if isinstance(verdict, BadSample):
             found.bad.append(verdict)
-        elif (moment := moment_of(verdict.time)) is None:
+        elif (moment := moment_of(verdict.time)) is None or moment.year not in YEARS:
             found.untimed += 1
         elif since is None or moment.date() >= since:
             found.reviewed[verdict.bundle][moment.date()].add(verdict)
@@ -227,12 +229,14 @@ def _store(where: str | Path, found: Tallies, since: date | None) -> None:
                 found.decided[decision.bundle][day].add(decision)
         begin = datetime.combine(since, time(), UTC) if since else None
         for count in store.tally(begin, by=("day", "bundle")):
-            if count.day is not None:
+            if count.day is None or count.day.year not in YEARS:
+                found.untimed += count.accepted + count.rejected
+            else:
                 of_day = found.reviewed[count.bundle or ""][count.day]
                 of_day.accepted += count.accepted
                 of_day.rejected += count.rejected
         for count in store.tally(begin, by=("day", "bundle", "rule")):
-            if count.day is not None and count.rule:
+            if count.day is not None and count.day.year in YEARS and count.rule:
                 found.reviewed[count.bundle or ""][count.day].rules[count.rule] += count.rejected
 
 

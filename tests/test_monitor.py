@@ -264,10 +264,11 @@ def test_lines_without_time_or_sense_are_counted(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     row: dict[str, Any] = json.loads(lines[0])
     row.pop("time")
-    path.write_text("\n".join([*lines[1:], json.dumps(row), '{"sku": "torn"']) + "\n")
+    odd = [{**row, "time": time} for time in ("0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00")]
+    path.write_text("\n".join([*lines[1:], json.dumps(row), *map(json.dumps, odd), '{"sku": "torn"']) + "\n")
     found = monitor([path])
     assert found.bundles[0].reject_now.total == 39
-    assert any(note.startswith("1 verdicts have no time") for note in found.notes)
+    assert any(note.startswith("3 verdicts have no time") for note in found.notes)
     assert any(note.startswith("1 lines are no verdicts; the first: ") for note in found.notes)
 
 
@@ -276,6 +277,7 @@ def test_lines_without_time_or_sense_are_counted(tmp_path: Path) -> None:
     [
         ({"days": 0}, "--days is 0"),
         ({"by": "year"}, "--by is 'year'"),
+        ({"until": date(1, 1, 3)}, "--until is 0001-01-03; it is from 1970 to 2199"),
         ({"record": Path("a"), "baseline": "b"}, "not both"),
     ],
 )
