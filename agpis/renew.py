@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from agpis.assemble import assemble
 from agpis.bundle import Bundle, open_bundle
@@ -32,11 +32,12 @@ from agpis.renewal_folder import Home, Plan, write_json
 from agpis.renewal_page import Comparison, compared, write_page
 from agpis.renewal_samples import Samples, collected, enough, read_samples
 from agpis.replay import Replayed, replay
-from agpis.rule_changes import RuleChanges, rule_changes
+from agpis.rule_changes import RuleChanges, rule_changes, with_rules
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.train import config_of, train
 from agpis.weighing import FOLDS, p_qualified
 
+Head = Literal["compliance", "primary"]
 Promote = Literal["better", "always", "never"]
 Outcome = Literal["promoted", "kept", "too_few"]
 EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept": 10, "too_few": 11}
@@ -60,7 +61,7 @@ class Renewal:
     """The bundle to renew, while the folder has no current one; None: the starter."""
     rulebook: str | None = None
     """Name or path of the rulebook that holds now; None: that of the current bundle."""
-    train: tuple[Literal["compliance", "primary"], ...] = ()
+    train: tuple[Head, ...] = ()
     """Heads of stage 1 to train besides the sequence model; each brings an image network of its own to the bundle."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the trainings: of the sequence model by name, of heads as `compliance.NAME`, `primary.NAME`."""
@@ -90,6 +91,14 @@ class Renewal:
             raise SettingsError("bad_setting", f"test_days is {self.test_days}; allowed is 1 or more.")
         if not self.name or not all(letter.isalnum() or letter in "-_" for letter in self.name):
             raise SettingsError("bad_setting", f"name is {self.name!r}; allowed are letters, digits, - and _.")
+
+
+def heads(names: Sequence[str]) -> tuple[Head, ...]:
+    """Names of heads of stage 1, checked. Raises SettingsError `bad_setting`."""
+    found = tuple(head for head in get_args(Head) if head in names)
+    if foreign := sorted(set(names) - set(found)):
+        raise SettingsError("bad_setting", f"found {', '.join(foreign)} to train; allowed are compliance, primary.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +266,7 @@ class _Run:
         scratch.rename(self.work / "bundle")
         return self.work / "bundle", changes
 
-    def _head(self, kind: Literal["compliance", "primary"], rules: Rulebook) -> Path | None:
+    def _head(self, kind: Head, rules: Rulebook) -> Path | None:
         """The checkpoint of a head of stage 1; None, and a note, where there is too little to learn it from."""
         out = self.work / kind
         own = {name.removeprefix(f"{kind}."): v for name, v in self.wanted.changes.items() if name.startswith(kind)}
@@ -322,7 +331,7 @@ class _Run:
         shutil.copytree(self.base.folder, out)
         old = self.base.rulebook
         rules = [rule.model_copy(update={"id": changes.renamed.get(rule.id, rule.id), "was": ()}) for rule in old.rules]
-        named = Rulebook.model_validate({**old.model_dump(), "rules": [rule.model_dump() for rule in rules]})
+        named = with_rules(old, rules)
         (out / "rulebook.yaml").write_text(named.text(), encoding="utf-8")
         entry = RulebookEntry(hash=named.hash, classes=named.classes, single_rules=named.single_rules)
         write_manifest(out, read_manifest(out).model_copy(update={"rulebook": entry}))

@@ -100,16 +100,24 @@ class Home:
         return found if bundle and (found / "config.json").is_file() else None
 
     def stopped(self, question: dict[str, Any], now: datetime) -> Plan | None:
-        """The last renewal that was not finished, if the same was asked and it is not stale."""
+        """The renewal that was not finished: the current bundle's own, where it was killed right after the promotion,
+        or the last one if the same was asked and it is not stale."""
+        current = self.current
+        if current is not None and (plan := self._unfinished(self.work(current.name))) is not None:
+            return plan
         asked = json.loads(json.dumps(question))
         for path in sorted((self.folder / RENEWALS).glob("*/plan.json"), reverse=True):
-            if (path.parent / "result.json").exists():
-                continue
-            plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
-            began = moment_of(plan.began)
-            if plan.question == asked and began is not None and now - began < STALE:
+            plan = self._unfinished(path.parent)
+            began = moment_of(plan.began) if plan is not None else None
+            if plan is not None and plan.question == asked and began is not None and now - began < STALE:
                 return plan
         return None
+
+    def _unfinished(self, work: Path) -> Plan | None:
+        path = work / "plan.json"
+        if (work / "result.json").exists() or not path.exists():
+            return None
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
 
     def begin(self, plan: Plan) -> Path:
         """Writes the plan down; returns the folder to work in. Raises OutputError."""

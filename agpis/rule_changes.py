@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from agpis.data import Verdict
-from agpis.rulebook import Rule, Rulebook
+from agpis.rulebook import Rule, Rulebook, parse_rulebook
 from agpis.samples import label_of
 
 FEW = 20
@@ -138,4 +138,10 @@ def _with_old_singles(old: Rulebook, new: Rulebook, kept: dict[str, str], waitin
         if any(before in ids for before in rule.was):
             changed["was"] = tuple(before for before in rule.was if before not in ids)
         rules.append(rule.model_copy(update=changed) if changed else rule)
-    return Rulebook.model_validate({**new.model_dump(), "rules": [rule.model_dump() for rule in rules]})
+    return with_rules(new, rules)
+
+
+def with_rules(rulebook: Rulebook, rules: Iterable[Rule]) -> Rulebook:
+    """The rulebook with other rules, checked. Raises RulebookError."""
+    text = rulebook.model_copy(update={"rules": tuple(rules)}).text()
+    return parse_rulebook(text, f"{rulebook.id}, put together")

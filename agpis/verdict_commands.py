@@ -151,8 +151,8 @@ def renew(
         str | None, typer.Option("--rulebook", help="That holds now. [default: the current bundle's]")
     ] = None,
     train: Annotated[
-        list[Literal["compliance", "primary"]] | None,
-        typer.Option("--train", help="A head of stage 1 to train too; may be repeated."),
+        list[str] | None,
+        typer.Option("--train", help="A head of stage 1 to train too, compliance or primary; may be repeated."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -184,7 +184,7 @@ def renew(
 
     need_torch("agpis renew")
     from agpis.configs import from_options
-    from agpis.renew import Renewal
+    from agpis.renew import Renewal, heads
     from agpis.renew import renew as run
 
     wanted = Renewal(
@@ -192,7 +192,7 @@ def renew(
         until=until,
         bundle=bundle,
         rulebook=rulebook,
-        train=tuple(train or ()),
+        train=heads(train or ()),
         changes=from_options(set_ or []),
         start=start,
         test_days=test_days,
