@@ -41,6 +41,8 @@ class Row:
 
 
 KINDS, RULES, VIEWS = "noncompliant AUC by kind", "sequence AUC by rule", "false alarms by view"
+BLURRED, SHARP = "blurred pictures found blurred", "sharp pictures found blurred"
+HARD = "false alarms on packs, prints and screens"
 KIND_TARGET, ALARM_TARGET = 0.90, 0.05
 
 ROWS = (
@@ -51,6 +53,23 @@ ROWS = (
     Row(("found at the threshold",), "broken pictures found at the threshold", short=True),
     Row(("false alarms at the threshold",), "clean pictures removed at the threshold", most=True, short=True),
     Row((VIEWS, "pack"), "clean pictures of packs removed", ALARM_TARGET, most=True),
+    Row((HARD, "packs"), "merchants' packs removed", ALARM_TARGET, most=True),
+    Row(
+        (HARD, "packs, label or cover drawn"),
+        "clean pictures with a label or cover drawn removed",
+        ALARM_TARGET,
+        most=True,
+    ),
+    Row((HARD, "prints drawn"), "clean pictures with a print drawn removed", ALARM_TARGET, most=True),
+    Row((HARD, "screens"), "merchants' devices with a screen removed", ALARM_TARGET, most=True),
+    Row((HARD, "screens drawn"), "clean pictures with a screen drawn removed", ALARM_TARGET, most=True),
+    Row((BLURRED, "plain"), "blurred pictures of the plainest products found blurred"),
+    *(Row((BLURRED, f"{size} px"), f"blurred pictures {size} px long found blurred") for size in (300, 800, 2000)),
+    Row((SHARP, "plain"), "sharp pictures of the plainest products found blurred", most=True),
+    *(
+        Row((SHARP, f"{size} px"), f"sharp pictures {size} px long found blurred", most=True)
+        for size in (300, 800, 2000)
+    ),
     Row(("sequence AUC",), "sequences: AUC", 0.90, short=True),
     Row(("sequence AUC, single",), "sequences: AUC, single rules", 0.92),
     Row(("sequence AUC, pair",), "sequences: AUC, pair rules", 0.92),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,14 +38,17 @@ from agpis.metrics import (
     recall_at_precision,
     threshold_for_false_alarms,
 )
-from agpis.simulate import SHARES, SINGLE, Catalogued, Mix, Stock, Style, images, sequences
+from agpis.simulate import SHARES, SINGLE, Mix, Stock, Style, images, sequences
 from agpis.simulate.image_samples import ImageSample
 from agpis.simulate.stock import WHOLE
 from bench import folds
 from bench.duplicates import iou
 from bench.folds import Fold
+from bench.hard_pictures import EACH, ENOUGH, blur_figures, clean_pictures, judged, measure_blur
+from bench.hard_pictures import Looked as Blurred
 from bench.machine import machine
-from bench.naming import Looked, look, told
+from bench.measured import HARD
+from bench.naming import Looked, look, share, told
 from bench.primary import planted, scores
 
 FALSE_ALARMS = 0.03  # share of clean pictures that may be removed, for the non-compliance threshold
@@ -67,6 +70,9 @@ class Seen:
     broken: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     broken_sku: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     named: list[bool] = field(default_factory=list)
+    hard: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    hard_sku: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    blur: list[Blurred] = field(default_factory=list)
     views: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     primary_natural: list[bool] = field(default_factory=list)
     primary_planted: list[bool] = field(default_factory=list)
@@ -124,6 +130,25 @@ def measure_images(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.Gene
                     seen.clean_sku.append(name)
                     seen.views[drawn.view].append(p)
             batch = []
+
+
+def measure_hard(
+    fold: Fold, source: str, stock: Stock, seen: Seen, rng: np.random.Generator, count: int = ENOUGH, each: int = EACH
+) -> None:
+    """Clean packs, prints and screens, `count` a kind; plain and large pictures, sharp and blurred, `each` of them."""
+    clean = list(clean_pictures(stock, rng, count))
+    for picture, p in zip(clean, judged(fold.bundle, clean), strict=True):
+        seen.hard[picture.kind].append(p)
+        seen.hard_sku[picture.kind].append(picture.sku)
+    seen.blur += measure_blur(fold.bundle, stock, fold.catalogue(source), rng, each)
+
+
+def hard_figures(seen: Seen, threshold: float) -> dict[str, dict[str, Interval]]:
+    """Of `measure_hard`, at a threshold of p_noncompliant."""
+    alarms = {
+        kind: share([p > threshold for p in values], seen.hard_sku[kind]) for kind, values in sorted(seen.hard.items())
+    }
+    return {HARD: alarms, **blur_figures(seen.blur, threshold)}
 
 
 def measure_box(bundle: Bundle, seen: Seen, sample: ImageSample, out: ImageOutputs, row: int) -> None:
@@ -245,6 +270,7 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
         found["false alarms by view"] = {
             view: float(np.mean([p > threshold for p in values])) for view, values in sorted(seen.views.items())
         }
+        found |= hard_figures(seen, threshold)
     qualified = np.asarray(seen.qualified)
     scope, rule, note = np.asarray(seen.scope), np.asarray(seen.rule), np.asarray(seen.note)
     good = scope == "qualified"
@@ -282,6 +308,8 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
         "broken pictures": len(every),
         "products": len(seen.best_primary),
         "sequences": len(seen.qualified),
+        **{kind: len(values) for kind, values in sorted(seen.hard.items())},
+        **{f"sharp and blurred, {kind}": n // 2 for kind, n in Counter(look.kind for look in seen.blur).items()},
     }
     return found
 
@@ -361,25 +389,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def kept(folder: Path | None, fold: Fold, source: str, scale: float, seed: int, mix: Mix) -> Seen:
     """`measure`, or what it gave for this very bundle, source and settings before. The folder is trusted: pickles."""
     if folder is None:
-        return measure(fold.bundle, fold.products(source), scale, seed, mix)
+        return measure(fold, source, scale, seed, mix)
     said = fold.bundle.manifest.model_dump(mode="json", exclude={"metrics"})
     asked = repr((said, source, scale, seed, mix, sorted(vars(Seen()))))
     path = folder / f"{source}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.pickle"
     if path.is_file():
         seen: Seen = pickle.loads(path.read_bytes())
         return seen
-    found = measure(fold.bundle, fold.products(source), scale, seed, mix)
+    found = measure(fold, source, scale, seed, mix)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(found))
     return found
 
 
-def measure(bundle: Bundle, products: Sequence[Catalogued], scale: float, seed: int, mix: Mix = MIX) -> Seen:
+def measure(fold: Fold, source: str, scale: float, seed: int, mix: Mix = MIX) -> Seen:
     """Everything about the products of one source."""
-    stock, rng, seen = Stock(products), np.random.default_rng(seed), Seen()
+    bundle, stock = fold.bundle, Stock(fold.products(source))
+    rng, seen = np.random.default_rng(seed), Seen()
     measure_images(bundle, stock, seen, rng, max(100, round(IMAGES * scale)), mix)
     measure_primary(bundle, stock, seen, rng)
     measure_sequences(bundle, stock, seen, rng, max(100, round(SEQUENCES * scale)))
+    part = max(0.5, scale)
+    # Last: what was measured before stays as it was drawn.
+    measure_hard(fold, source, stock, seen, rng, round(ENOUGH * part), round(EACH * part))
     return seen
 
 
