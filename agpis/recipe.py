@@ -40,6 +40,7 @@ from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, collate, losse
 from agpis.models.single import VIEWS, ImageConfig, ImageModel
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.simulate import Catalogued, Stock, Style, held_out, load
+from agpis.simulate.variants import variants
 from agpis.train_image import ImageTraining, new_image_model, tokens_through_graph, train_image
 from agpis.two_paths import Paths, weigh
 
@@ -101,6 +102,9 @@ class StarterTraining:
 
     seed: int = 0
     """Of everything drawn: samples, initial weights, order."""
+    variants: tuple[int, int] = (0, 0)
+    """Mirrored, stretched and recoloured ones of each product with several pictures, and of each other one; bench/LOG.md
+    has what 2 and 1 did."""
     images: int = 32000
     """Labelled pictures."""
     triples: int = 2400
@@ -174,7 +178,7 @@ def train_starter(
         TrainingError: too few products, or an export that differs from torch.
     """
     rulebook = rulebook or load_rulebook("default")
-    stock, style = Stock(list(products)), Style.train()
+    stock, style = stock_of(products, training), Style.train()
 
     def say(text: str) -> None:
         if progress:
@@ -261,6 +265,12 @@ def train_starter(
         write_checkpoint(checkpoints / "muisc", muisc_checkpoint(bundle, muisc, contents), SequenceModel(muisc, None))
     say(f"{out} after {time.monotonic() - begin:.0f} s")
     return bundle
+
+
+def stock_of(products: Sequence[Catalogued], training: StarterTraining) -> Stock:
+    """What the recipe draws from: the products and their variants."""
+    several, single = training.variants
+    return Stock([*products, *variants(products, several=several, single=single, seed=training.seed)])
 
 
 def image_config(training: StarterTraining, rulebook: Rulebook) -> ImageConfig:
@@ -427,7 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     products = [product for product in load(paths) if not held_out(product, options.hold_out)]
     training = scaled(StarterTraining(seed=options.seed), options.budget)
     if options.what == "image":
-        train_starter_image(Stock(products), training, load_rulebook("default"), checkpoints=checkpoints)
+        train_starter_image(stock_of(products, training), training, load_rulebook("default"), checkpoints=checkpoints)
         return
     train_starter(
         products,
