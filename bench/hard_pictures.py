@@ -88,7 +88,7 @@ def clean_pictures(stock: Stock, rng: Rng, count: int = ENOUGH) -> Iterator[Clea
         ]
         for at in rng.permutation(len(own))[:count]:
             product, picture = own[at]
-            yield Clean(kind, _name(product), _done(_begun(picture, rng), rng))
+            yield Clean(kind, _name(product), clean_picture(picture, rng))
     for kind, looks in DRAWN.items():
         found = 0
         for _ in range(20 * count):
@@ -110,6 +110,11 @@ def is_device(product: Catalogued) -> bool:
     """Whether title and category say that it has a screen."""
     words = product.words()
     return any(map(DEVICES.fullmatch, words)) and not any(map(NO_DEVICES.fullmatch, words))
+
+
+def clean_picture(pixels: Pixels, rng: Rng) -> Pixels:
+    """A merchant's picture on the way that all of the simulator's take, with nothing done to it in between."""
+    return _done(_begun(pixels, rng), rng)
 
 
 def _begun(pixels: Pixels, rng: Rng) -> Pixels:
