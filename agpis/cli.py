@@ -1,7 +1,8 @@
 """The command line. Every command parses, calls one public function, prints; errors become exit codes here only.
 
-Exit codes: 0 done; 1 done, but with products or lines that failed; 2 the command cannot be meant; 3 catalogue;
-4 bundle or rulebook; 5 output folder; 6 a package is missing; 130 stopped by Ctrl-C (run again to go on).
+Exit codes: 0 done; 1 done, but with products or lines that failed; 2 the command cannot be meant; 3 catalogue or other
+source; 4 bundle or rulebook; 5 output folder or store; 6 a package is missing; 7 a limit of monitor is crossed; 130
+stopped by Ctrl-C (run again to go on).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from agpis import __version__
+from agpis import __version__, monitor_commands, review_commands, training_commands, verdict_commands
 from agpis.errors import (
     AgpisError,
     BundleError,
@@ -26,10 +27,11 @@ from agpis.errors import (
     OutputError,
     RulebookError,
     SettingsError,
+    SourceError,
+    StoreError,
     TrainingError,
     output_error,
 )
-from agpis.training_commands import register
 
 if TYPE_CHECKING:
     from agpis.bundle import Bundle
@@ -40,9 +42,11 @@ EXIT_CODES: dict[type[AgpisError], int] = {
     SettingsError: 2,
     CatalogueError: 3,
     ImageError: 3,
+    SourceError: 3,
     BundleError: 4,
     RulebookError: 4,
     TrainingError: 4,
+    StoreError: 5,
     OutputError: 5,
     MissingExtra: 6,
 }
@@ -56,8 +60,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="markdown",
-    epilog="Exit codes: 0 done, 1 some products or lines failed, 2 wrong usage, 3 catalogue, 4 bundle or rulebook, "
-    "5 output, 6 missing package, 130 stopped by Ctrl-C.",
+    epilog="Exit codes: 0 done, 1 some products or lines failed, 2 wrong usage, 3 catalogue or other source, "
+    "4 bundle or rulebook, 5 output or store, 6 missing package, 7 a limit of monitor crossed, 130 stopped by Ctrl-C.",
 )
 
 BundleOption = Annotated[
@@ -325,4 +329,5 @@ def _generate(source: str, out: Path, options: Options, *, explain: bool = False
         raise typer.Exit(FAILED)
 
 
-register(app)
+for commands in (training_commands, review_commands, verdict_commands, monitor_commands):
+    commands.register(app)
