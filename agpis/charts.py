@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 720, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 14, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +109,14 @@ def _axis(values: Sequence[float], y: Scale, word: Callable[[float], str]) -> li
     parts = []
     for value in values:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{word(value)}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 5:.1f}" text-anchor="end">{word(value)}</text>')
     return parts
 
 
 def _labels(labels: Sequence[str], x: Scale) -> list[str]:
-    every = max(1, math.ceil(len(labels) / 8))
+    every = max(1, math.ceil(len(labels) / 7))
     return [
-        f'<text x="{x(i):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(label)}</text>'
+        f'<text x="{x(i):.1f}" y="{HEIGHT - 7}" text-anchor="middle">{escape(label)}</text>'
         for i, label in enumerate(labels)
         if i % every == 0
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -140,4 +141,5 @@ def serve(app: FastAPI, *, host: str, port: int, proxies: str = "", ready: Calla
     config = uvicorn.Config(
         app, log_level="warning", proxy_headers=bool(proxies), forwarded_allow_ips=proxies or None, server_header=False
     )
-    uvicorn.Server(config).run([listener])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+        uvicorn.Server(config).run([listener])

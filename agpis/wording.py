@@ -61,8 +61,6 @@ WORDS: Mapping[str, str] = {
     "queue_empty": "There are no decisions yet. Give `agpis review` the output folder of `agpis generate`.",
     "next_page": "Next page",
     "first_page": "First page",
-    "photos_one": "1 photo",
-    "photos": "{n} photos",
     "no_sequence": "no sequence",
     "held_by": "with {name}",
     "held_by_you": "with you",
@@ -142,6 +140,7 @@ WORDS: Mapping[str, str] = {
     "doubt": "Doubt: {rule}",
     "taken_title": "This sequence is not free",
     "taken": "Somebody else is reviewing it now, or it is judged already.",
+    "single_keys": "Single letters and digits are keys (switch off for speech input)",
     # viewer
     "viewer": "Photo, enlarged",
     "close": "Close",
@@ -200,7 +199,6 @@ WORDS: Mapping[str, str] = {
     "kappa_reason": "kappa, with the reason",
     "no_team": "No verdict in this time.",
     "interval": "95 % interval",
-    "rejected_of": "{rejected} of {total} rejected",
     "none": "none",
     # account, people
     "change_password": "Change password",

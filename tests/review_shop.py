@@ -56,7 +56,7 @@ def decision(number: int, **changes: Any) -> Decision:
         title=f"Spotted thing {number}",
         category="Things" if number % 2 else "Objects",
         sequence=tuple(uris[:3]),
-        p_qualified=round(0.5 + 0.07 * number, 4),
+        p_qualified=round(0.5 + 0.03 * number, 4),
         violations=(Violation("blur" if number % 2 else "watermark", "single", 0.3, uris[1]),),
         feedback=f"The second photo of {number} is bad.",
         feedback_by="model",

@@ -521,7 +521,7 @@
   let active = -1;
   function found() {
     const text = $("find").value.trim().toLowerCase();
-    const score = (rule) => { const name = rule.name.toLowerCase(); return name.startsWith(text) ? 0 : name.split(/\W+/).some((w) => w.startsWith(text)) ? 1 : name.includes(text) || rule.id.includes(text) ? 2 : 3; };
+    const score = (rule) => { const name = rule.name.toLowerCase(); return name.startsWith(text) ? 0 : name.split(/\W+/).some((part) => part.startsWith(text)) ? 1 : name.includes(text) || rule.id.includes(text) ? 2 : 3; };
     return boot.rules.map((rule) => [score(rule), rule]).filter(([s]) => s < 3).sort((a, b) => a[0] - b[0]).map(([, rule]) => rule);
   }
   function list(open) {
@@ -578,6 +578,7 @@
       if (!typing && !command && !item() && event.key.toLowerCase() === "g") location.assign("/queue" + location.search);
       return;
     }
+    if (!$("single").checked && event.key.length === 1 && event.key !== " ") return;
     const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code), n = at(), key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (event.key === "?") $("help").showModal();
     else if (digit && desk.swapping !== null) { if (digit[1] <= $("sequence").childElementCount) put(desk.swapping, digit[1] - 1); }
@@ -606,6 +607,8 @@
     event.preventDefault();
   });
   for (const [id, act] of Object.entries({ accept: () => judge(true), reject: () => judge(false), next: skip, undo, restore, keys: () => $("help").showModal() })) $(id).addEventListener("click", act);
+  $("single").checked = localStorage.getItem("agpis keys") !== "0";
+  $("single").addEventListener("change", () => localStorage.setItem("agpis keys", $("single").checked ? "1" : "0"));
   $("blind").checked = desk.blind;
   $("blind").disabled = boot.blind;
   $("blind").addEventListener("change", () => { hide($("blind").checked); $("blind").blur(); });
@@ -685,7 +688,7 @@
     const place = it.draft.sequence.indexOf(n);
     $("viewname").textContent = (place < 0 ? "" : `${place + 1} · `) + about.name + (about.size ? ` · ${about.size.join(" × ")}` : "");
     arm(drawing && canDraw());
-    canvas.focus?.();
+    canvas.focus();
   }
   function arm(drawing) {
     if (drawing && !item().photos[eye.n].size) { drawing = false; $("viewhint").textContent = words.size_unknown; }
