@@ -58,6 +58,7 @@ MIX = Mix(doubled=0.0, broken=0.6)
 PLAIN = replace(MIX, harmless=0.0, further=0.0)
 """The pictures that the first starter's card was measured on."""
 DECODED = 120  # rejected sequences a source that the decoder writes of
+FEWEST = 5  # pictures of packs, prints or screens that a share of false alarms is told of
 PART = 0.6  # of the picture: a mark over more of it has no place in it
 
 
@@ -144,9 +145,11 @@ def measure_hard(
 
 
 def hard_figures(seen: Seen, threshold: float) -> dict[str, dict[str, Interval]]:
-    """Of `measure_hard`, at a threshold of p_noncompliant."""
+    """Of `measure_hard`, at a threshold of p_noncompliant; kinds with fewer than FEWEST pictures say nothing."""
     alarms = {
-        kind: share([p > threshold for p in values], seen.hard_sku[kind]) for kind, values in sorted(seen.hard.items())
+        kind: share([p > threshold for p in values], seen.hard_sku[kind])
+        for kind, values in sorted(seen.hard.items())
+        if len(values) >= FEWEST
     }
     return {HARD: alarms, **blur_figures(seen.blur, threshold)}
 

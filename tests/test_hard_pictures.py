@@ -83,11 +83,13 @@ def test_the_measured_figures_are_in_those_of_the_starter(tmp_path: Path) -> Non
     item = draw_products()[0]
     save_photo(tmp_path / "one" / item.uris[0], np.kron(item.pictures[0], np.ones((10, 10, 1), np.uint8)))
     fold, seen = Fold("starter", open_bundle(None, threads=1), ("one",), tmp_path), starter.Seen()
-    starter.measure_hard(fold, "one", Stock(fold.products("one")), seen, np.random.default_rng(0), 3, 1)
-    assert len(seen.hard["prints drawn"]) == len(seen.hard_sku["prints drawn"]) == 3
+    starter.measure_hard(fold, "one", Stock(fold.products("one")), seen, np.random.default_rng(0), 5, 1)
+    seen.hard["packs"] = [0.9] * (starter.FEWEST - 1)
+    assert len(seen.hard["prints drawn"]) == len(seen.hard_sku["prints drawn"]) == 5
     sizes = [(look.kind, look.blurred) for look in seen.blur if look.kind != "plain"]
     assert sizes == [(f"{size} px", blurred) for size in (300, 800, 2000) for blurred in (False, True)]
     assert [look.measured for look in seen.blur if look.kind == "2000 px"] == [False, True]  # drawn edges are hard
     found = starter.hard_figures(seen, 0.7)
     assert set(found) == {HARD, BLURRED, SHARP}
+    assert "packs" not in found[HARD]
     assert found[HARD]["prints drawn"].value == np.mean([p > 0.7 for p in seen.hard["prints drawn"]])
