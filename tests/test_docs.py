@@ -27,6 +27,8 @@ KINDS = {
     "OutputError",
     "RulebookError",
     "SettingsError",
+    "SourceError",
+    "StoreError",
     "TrainingError",
 }
 
