@@ -227,10 +227,11 @@ def _both(bundle: Bundle, kind: str, sku: str, pixels: Pixels, rng: Rng) -> Iter
     recipe = bundle.rulebook.rule(BLUR).simulate
     style = Style.test() if recipe is None else Style.test().ranged(recipe.ranges)
     for picture, blurred in ((pixels, False), (SINGLE[BLUR](pixels, rng, style).pixels, True)):
-        yield replace(_look(bundle, picture), kind=kind, blurred=blurred, sku=sku)
+        yield replace(look(bundle, picture), kind=kind, blurred=blurred, sku=sku)
 
 
-def _look(bundle: Bundle, pixels: Pixels) -> Looked:
+def look(bundle: Bundle, pixels: Pixels) -> Looked:
+    """What is said of an encoded picture, uint8 (H, W, 3); kind and sku are left open."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     with Fetcher() as fetcher:
         prepare = Preparer(bundle.rulebook, bundle.size, fetcher, limits=Limits())
@@ -252,10 +253,10 @@ def blur_figures(looked: Sequence[Looked], threshold: float) -> dict[str, dict[s
     found: dict[str, dict[str, Interval]] = {}
     for blurred, name in ((True, BLURRED), (False, SHARP)):
         rows: dict[str, Interval] = {}
-        for kind in dict.fromkeys(look.kind for look in looked):
-            part = [look for look in looked if look.kind == kind and look.blurred == blurred]
-            skus = [look.sku for look in part]
-            rows[kind] = share([look.told(threshold) for look in part], skus)
-            rows[f"{kind}, or of any rule"] = share([look.wrong(threshold) for look in part], skus)
+        for kind in dict.fromkeys(seen.kind for seen in looked):
+            part = [seen for seen in looked if seen.kind == kind and seen.blurred == blurred]
+            skus = [seen.sku for seen in part]
+            rows[kind] = share([seen.told(threshold) for seen in part], skus)
+            rows[f"{kind}, or of any rule"] = share([seen.wrong(threshold) for seen in part], skus)
         found[name] = rows
     return found
