@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,9 @@ def rows_of(text: str, delimiter: str = ",") -> list[Row]:
     delimiter=st.sampled_from(",;\t|"),
     end=st.sampled_from(["\n", "\r\n"]),
 )
-def test_agrees_with_the_csv_module(table: list[list[str]], quoting: int, delimiter: str, end: str) -> None:
+def test_agrees_with_the_csv_module(
+    table: list[list[str]], quoting: Literal[0, 1, 2], delimiter: str, end: str
+) -> None:
     out = io.StringIO(newline="")
     csv.writer(out, quoting=quoting, delimiter=delimiter, lineterminator=end).writerows(table)
     rows = rows_of(out.getvalue(), delimiter)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agpis.catalogue import CODES, FORMATS, guess, read, write
-from agpis.data import Candidate, Decision, Product
+from agpis.data import Candidate, Decision, Product, Status
 
 HERE = Path(__file__).parent / "data" / "catalogue"
 DOCS = Path(__file__).parent.parent / "docs" / "catalogues.md"
@@ -118,7 +118,7 @@ def test_the_same_order_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ["below_threshold", "no_primary", "too_few_images", "failed", "generated"])
 @pytest.mark.parametrize("name", FILES)
-def test_no_sequence_leaves_the_product_as_it_is(name: str, status: str, tmp_path: Path) -> None:
+def test_no_sequence_leaves_the_product_as_it_is(name: str, status: Status, tmp_path: Path) -> None:
     out = tmp_path / name
     write(HERE / name, (Decision(product.sku, status) for product in read(HERE / name)), out)
     assert out.read_bytes() == (HERE / name).read_bytes()

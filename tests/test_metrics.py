@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
@@ -220,7 +222,7 @@ def test_weighed_rows_equal_repeated_rows(ties: bool, grouped: bool) -> None:
     scores = scores + positive
     p = 1 / (1 + np.exp(-scores))
     groups = [f"sku {i % 37}" for i in range(200)] if grouped else None
-    pairs: list[tuple[Statistic, object, np.ndarray]] = [
+    pairs: list[tuple[Statistic, Callable[..., float], np.ndarray]] = [
         (auc_statistic(scores, positive), roc_auc_score_of, scores),
         (recall_statistic(scores, positive, 0.8), recall_80, scores),
         (calibration_statistic(p, positive), expected_calibration_error, p),
