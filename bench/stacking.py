@@ -127,7 +127,7 @@ def measured(p: NDArray[np.float64], rows: Rows, seed: int) -> dict[str, Interva
 
 
 def _auc(p: NDArray[np.float64], good: NDArray[np.bool_], sku: Sequence[str]) -> Interval:
-    return bootstrap(lambda i: auc(p[i], good[i]), len(p), groups=sku, rounds=ROUNDS)
+    return bootstrap(auc, p, good, groups=sku, rounds=ROUNDS)
 
 
 def line(name: str, found: dict[str, Interval]) -> str:
