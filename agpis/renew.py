@@ -17,25 +17,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from agpis.assemble import assemble
-from agpis.bundle import Bundle, open_bundle
-from agpis.bundle_manifest import Manifest, Naming, RulebookEntry, Threshold, Weighing, read_manifest, write_manifest
+from agpis.bundle import open_bundle
+from agpis.bundle_manifest import RulebookEntry, read_manifest, write_manifest
 from agpis.checkpoint import Kind
-from agpis.columns import Floats
-from agpis.data import Verdict
 from agpis.errors import SettingsError, TrainingError
 from agpis.exchange import moment, write_verdicts
 from agpis.graph_weights import checkpoint_of
-from agpis.metrics import threshold_for_withheld
-from agpis.pipeline import Settings
 from agpis.recast import recast
+from agpis.renewal_fit import fitted
 from agpis.renewal_folder import Home, Plan, write_json
 from agpis.renewal_page import Comparison, compared, write_page
 from agpis.renewal_samples import Samples, collected, enough, read_samples
-from agpis.replay import Replayed, replay
 from agpis.rule_changes import RuleChanges, rule_changes, with_rules
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.train import config_of, train
-from agpis.weighing import FOLDS, p_qualified
 
 Head = Literal["compliance", "primary"]
 Promote = Literal["better", "always", "never"]
@@ -44,8 +39,6 @@ EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept": 10, "too_few": 11}
 """Of `agpis renew`; one that fails has the code of its error."""
 GENTLE: Mapping[str, Any] = {"optim.lr": 3e-4, "optim.epochs": 4.0}
 """Settings of the sequence model's training where it goes on from a checkpoint; `Renewal.changes` come on top."""
-WEIGHED = 40
-"""Validation verdicts under which the evidence is not weighed and no threshold is moved."""
 Say = Callable[[str], object]
 
 
@@ -198,12 +191,12 @@ class _Run:
         if (why := enough(samples, self.wanted.least)) is not None:
             return self._ended("too_few", why, None)
         try:
-            bundle, changes = self._bundle(samples, rules, changes)
+            bundle = self._bundle(samples, rules, changes)
         except TrainingError as error:
             if error.code != "too_few_samples":
                 raise
             return self._ended("too_few", error.message, None)
-        comparison = self._comparison(samples, bundle, changes)
+        comparison = self._comparison(samples, bundle)
         promoted, why = self._promoted(comparison)
         final = self.home.folder / self.plan.id
         if not final.exists():
@@ -233,12 +226,12 @@ class _Run:
             write_json(self.work / "samples.json", {"notes": list(found.notes)})
         return read_samples(self.work)
 
-    def _bundle(self, samples: Samples, rules: Rulebook, changes: RuleChanges) -> tuple[Path, RuleChanges]:
-        """The new bundle, whole: under its final name or in the work folder. With what became of the rules."""
+    def _bundle(self, samples: Samples, rules: Rulebook, changes: RuleChanges) -> Path:
+        """The new bundle, whole: under its final name or in the work folder."""
         for folder in (self.home.folder / self.plan.id, self.work / "bundle"):
             if folder.exists():
                 self.notes += json.loads((self.work / "bundle.json").read_text(encoding="utf-8"))
-                return folder, changes
+                return folder
         notes = len(self.notes)
         made: dict[Kind, Path] = {}
         for kind in self.wanted.train:  # first, as the rulebook depends on the non-compliance model
@@ -260,11 +253,12 @@ class _Run:
             muisc=made["muisc"],
             base=self._relabelled(changes),
         )
-        self._fitted(scratch, samples, changes)
+        self.say(f"weighing stage 1's evidence on {len(samples.validation)} validation verdicts")
+        self.notes += fitted(self.base, scratch, samples.validation, changes, withheld=self.wanted.withheld)
         open_bundle(scratch)
         write_json(self.work / "bundle.json", self.notes[notes:])
         scratch.rename(self.work / "bundle")
-        return self.work / "bundle", changes
+        return self.work / "bundle"
 
     def _head(self, kind: Head, rules: Rulebook) -> Path | None:
         """The checkpoint of a head of stage 1; None, and a note, where there is too little to learn it from."""
@@ -337,49 +331,14 @@ class _Run:
         write_manifest(out, read_manifest(out).model_copy(update={"rulebook": entry}))
         return out
 
-    # What is fitted on the validation verdicts
-
-    def _fitted(self, folder: Path, samples: Samples, changes: RuleChanges) -> None:
-        """Weights of the evidence, threshold and naming of the new bundle, into its manifest."""
-        manifest = read_manifest(folder)
-        update: dict[str, Any] = {"naming": _carried_naming(self.base, manifest, changes)}
-        checked = [verdict for verdict in samples.validation if verdict.sequence]
-        self.say(f"weighing stage 1's evidence on {len(checked)} validation verdicts")
-        settings = Settings(threshold=0.0)
-        new = replay(folder, checked, settings=settings)
-        data = f"{len(checked)} validation verdicts of {manifest.id}"
-        weighing = _weighed(new, data)
-        if weighing is None:
-            self.notes.append(
-                f"Evidence is not weighed: {len(new.rows)} validation verdicts, accepted and rejected, of "
-                f"{len(set(new.skus))} products; wanted are {WEIGHED} of both kinds and {FOLDS} products."
-            )
-        update["weighing"] = weighing
-        if len(new.rows) >= WEIGHED:
-            p = new.p_qualified if weighing is None else p_qualified(new.features, weighing)
-            found = self._threshold(manifest, checked, p, settings, data)
-            update["thresholds"] = {**manifest.thresholds, "qualified": found}
-        write_manifest(folder, manifest.model_copy(update=update))
-
-    def _threshold(
-        self, manifest: Manifest, checked: Sequence[Verdict], p: Floats, settings: Settings, data: str
-    ) -> Threshold:
-        share, said = self.wanted.withheld, "as asked"
-        if share is None:
-            old = replay(self.base.folder, checked, settings=settings)
-            below = old.p_qualified < self.base.thresholds["qualified"]
-            share, said = (float(below.mean()) if len(below) else 0.0), f"as {self.base.name} does"
-        value = min(1.0, threshold_for_withheld(p, share))
-        return Threshold(value=round(value, 6), data=f"withholds {share:.1%} of {data}, {said}")
-
     # Old and new
 
-    def _comparison(self, samples: Samples, bundle: Path, changes: RuleChanges) -> Comparison:
+    def _comparison(self, samples: Samples, bundle: Path) -> Comparison:
         path = self.work / "comparison.json"
         if not path.exists():
             self.say(f"comparing on {len(samples.held)} held-out verdicts")
             old, new = (open_bundle(folder) for folder in (self.base.folder, bundle))
-            found = compared(old, new, samples.held, changes.rulebook, rounds=self.wanted.rounds, seed=self.wanted.seed)
+            found = compared(old, new, samples.held, rounds=self.wanted.rounds, seed=self.wanted.seed)
             write_page(found, self.work, title=self.plan.id, notes=self.notes, samples=samples)
             write_json(path, found.row())
         return Comparison.from_row(json.loads(path.read_text(encoding="utf-8")))
@@ -393,21 +352,3 @@ class _Run:
             return False, f"asked never to; {said}"
         better = gain.difference.low > 0.0
         return better, f"{said}, {'all' if better else 'not all'} of it above 0"
-
-
-def _weighed(found: Replayed, data: str) -> Weighing | None:
-    accepted = int(found.accepted.sum())
-    if len(found.rows) < WEIGHED or not 0 < accepted < len(found.rows) or len(set(found.skus)) < FOLDS:
-        return None
-    return found.fit(data=data)[0]
-
-
-def _carried_naming(base: Bundle, manifest: Manifest, changes: RuleChanges) -> Naming | None:
-    """The base's naming, while the image graphs that it was fitted with are there."""
-    naming = base.manifest.naming
-    kept = ("tokens", "rules", "p_primary")
-    graphs = [{role: m.graphs[m.roles[role]].sha256 for role in kept} for m in (manifest, base.manifest)]
-    if naming is None or graphs[0] != graphs[1]:
-        return None
-    rules = {changes.renamed.get(rule, rule): usual for rule, usual in naming.rules.items()}
-    return naming.model_copy(update={"rules": rules, "data": f"{naming.data}; with the sequence model of {base.name}"})

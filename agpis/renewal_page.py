@@ -113,18 +113,14 @@ def _shown(gap: Difference, share: bool) -> tuple[str, str, str, str]:
     return number(gap.first), number(gap.second), spread, "-" if not np.isfinite(gap.p) else f"{gap.p:.3f}"
 
 
-def compared(
-    old: Bundle, new: Bundle, held: Sequence[Verdict], rulebook: Rulebook, *, rounds: int = 1000, seed: int = 0
-) -> Comparison:
+def compared(old: Bundle, new: Bundle, held: Sequence[Verdict], *, rounds: int = 1000, seed: int = 0) -> Comparison:
     """Both bundles on verdicts of products that neither was trained on; intervals are bootstrapped over products.
 
     The verdicts are of what the old one chose, which is where it is surest: that flatters the new one a little in AUC.
 
-    Args:
-        rulebook: of the new one, for the scopes.
-
     Raises BundleError and RulebookError as `Pipeline` does.
     """
+    rulebook = new.rulebook
     samples = labelled(held, rulebook)
     said = [_said(bundle, held) for bundle in (new, old)]
     scores = [_scores(bundle, rulebook, samples, p) for bundle, (p, _) in zip((new, old), said, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from agpis.data import Verdict
@@ -58,7 +59,7 @@ def collected(source: str, since: str, until: str, changes: RuleChanges, test_da
         assert begin is not None
         assert end is not None
         days = max(1, round((end - begin).total_seconds() / 86400) - test_days)
-        found = split_by_time(valid, days, test_days)
+        found = split_by_time(valid, days, test_days, end - timedelta(days=test_days))
         split = [verdict for verdict in found.verdicts if isinstance(verdict, Verdict)]
         notes.append(
             f"measured on the {test_days} days from {found.boundary}; {found.dropped} verdicts of products that have "
