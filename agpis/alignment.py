@@ -46,6 +46,8 @@ TEXTURED = 0.05
 """Mean square of the normalised tile above which a block has something to compare."""
 ALIKE = 0.45
 """Correlation of a block from which on it speaks for lying in the shared rectangle."""
+HARDLY = 3.0
+"""`misfit` from which on nobody asks where exactly the pictures agree."""
 ROUNDS = 2
 """Of looking for the shared rectangle and aligning it, at most."""
 UNLIKE = 0.4
@@ -125,8 +127,10 @@ class Verified:
     """How much agrees: logarithm of the letterbox pixels of the shared rectangle, each weighted with its contrast and
     how much it agrees beyond ALIKE. 2 is one edge, 5 and more a product."""
     misfit: float
-    """Of the best plain change of colour from one picture to the other, 0 to `recolouring.MISFIT`; 1 is usual noise or
-    a usual edit."""
+    """How badly one plain change of colour explains one picture by the other, 0 to `recolouring.MISFIT`: logarithm of 1
+    + what is left, squared, and the strength of the edit, unless the white ground shows it too."""
+    residual: float
+    """What the edit leaves, root mean square, 0 to `recolouring.RESIDUAL`; 1 is usual noise."""
 
     @property
     def likeness(self) -> float:
@@ -151,7 +155,21 @@ class Grey:
         self.levels = tuple(level.astype(np.float32) for level in (grey, half, quarter))
         self.visible = visible
         self.pixels = pixels
+        self._colours: list[NDArray[np.uint8]] = []
         self.content = _content(self.levels[1], visible)
+
+    @property
+    def colours(self) -> list[NDArray[np.uint8]]:
+        """The pixels at full, half and quarter size."""
+        if not self._colours:
+            self._colours = [self.pixels]
+            for _ in range(2):
+                self._colours.append(
+                    np.asarray(
+                        cv2.resize(self._colours[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8
+                    )
+                )
+        return self._colours
 
     def tile(self, left: float, top: float, sx: float, sy: float, shape: tuple[int, int]) -> Float:
         """(rows, columns) float32: column c, row r shows letterbox point left + sx * (c + .5), top + sy * (r + .5)."""
@@ -314,7 +332,7 @@ def _descend(
     # The small constant keeps plain tiles, which have no slope, invertible.
     inverse = np.linalg.inv(hessian + np.diag(hessian.diagonal() * 1e-3 + 1e-3))
     cx, cy, hx, hy = _centre(region)
-    for _ in range(steps):
+    for step in range(steps):
         dx, dy, *grown = (inverse @ (slopes @ (second - first).ravel())).tolist()
         dsx, dsy = grown[0], grown[-1]
         if max(abs(dsx), abs(dsy), abs(dx), abs(dy)) > 0.35:
@@ -329,7 +347,7 @@ def _descend(
         now = _correlation(first, second)
         if now > value:
             best, value = warp, now
-        if max(abs(dsx), abs(dsy), abs(dx), abs(dy)) < 0.2 / longest:
+        if (step > 1 and value < HOPELESS) or max(abs(dsx), abs(dsy), abs(dx), abs(dy)) < 0.2 / longest:
             break
     return best, value
 
@@ -377,6 +395,11 @@ class _Blocks:
         self.each = np.clip(self.product / np.sqrt(xx * yy + TEXTURED**2 / 4), 0, 1)
 
 
+def hopeless(a: Grey, b: Grey, warp: Warp) -> bool:
+    """Whether coarse tiles say that nothing will come of `verify`, at a fifth of its price."""
+    return _refine(a, b, warp, COARSE, TRIAL_STEPS)[1] < HOPELESS
+
+
 def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
     """A closer look at `warp` (from `a` to `b`, near the truth); None where too little is left to compare."""
     warp = _with_one_scale(warp, overlap(a.visible, warp, b.visible))
@@ -385,18 +408,20 @@ def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
         if common is None:
             return None
         warp, value = _descend(a, b, warp, common.agreeing, FINE, STEPS, one_scale=True)
+        if value < UNLIKE:
+            whole = overlap(a.visible, warp, b.visible)
+            return Verified(warp, whole, value, 0.0, 0.0, common.evidence, recolouring.MISFIT, recolouring.RESIDUAL)
         common = _common(a, b, warp)
-        if value < UNLIKE or value >= SURE:
+        if value >= SURE:
             break
     if common is None:
         return None
-    correlation, agreeing, weakest = _agreement(a, b, common.agreeing, warp)
-    whole = overlap(a.visible, warp, b.visible)
-    if correlation < UNLIKE:
-        return Verified(warp, whole, correlation, agreeing, weakest, common.evidence, recolouring.MISFIT)
-    edit, misfit = recolouring.explain(*_colours(a, b, warp, common.agreeing))
-    shared = _extent(a, b, warp, whole, edit)
-    return Verified(warp, shared, correlation, agreeing, weakest, common.evidence, misfit)
+    region, whole = common.agreeing, overlap(a.visible, warp, b.visible)
+    found = recolouring.explain(*_swatches(a, b, warp, region))
+    inside = _part(region, found.cells, recolouring.SWATCH, recolouring.SWATCH)
+    agreement = _agreement(a, b, region if _too_small(inside) else inside, warp)
+    shared = _extent(a, b, warp, whole, found.edit) if found.misfit < HARDLY else whole
+    return Verified(warp, shared, *agreement, common.evidence, found.misfit, found.residual)
 
 
 class _Common(NamedTuple):
@@ -435,16 +460,16 @@ def _part(region: Rect, cells: Cells, rows: int, columns: int) -> Rect:
     return Rect(x + left * across, y + top * down, x + right * across, y + bottom * down)
 
 
-def _extent(a: Grey, b: Grey, warp: Warp, whole: Rect, edit: NDArray[np.float64]) -> Rect:
+def _extent(a: Grey, b: Grey, warp: Warp, whole: Rect, edit: NDArray[np.float32]) -> Rect:
     """The rectangle of the `whole` overlap in which the edit explains the colours, plain ground too."""
-    cells = recolouring.extent(*_colours(a, b, warp, whole), edit)
+    cells = recolouring.extent(*_swatches(a, b, warp, whole), edit)
     shared = _part(whole, cells, recolouring.SWATCH, recolouring.SWATCH)
     return whole if _too_small(shared) else shared
 
 
-def _colours(a: Grey, b: Grey, warp: Warp, region: Rect) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Swatches of both pictures in a region of the first letterbox."""
+def _swatches(a: Grey, b: Grey, warp: Warp, region: Rect) -> tuple[recolouring.Swatch, recolouring.Swatch]:
+    """Colours of both pictures in a region of the first letterbox."""
     sx, sy = region.width / recolouring.SWATCH, region.height / recolouring.SWATCH
     left, top = warp.sx * region.left + warp.tx, warp.sy * region.top + warp.ty
-    first = recolouring.swatch(a.pixels, region.left, region.top, sx, sy)
-    return first, recolouring.swatch(b.pixels, left, top, warp.sx * sx, warp.sy * sy)
+    first = recolouring.swatch(a.colours, region.left, region.top, sx, sy)
+    return first, recolouring.swatch(b.colours, left, top, warp.sx * sx, warp.sy * sy)

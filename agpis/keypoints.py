@@ -65,6 +65,8 @@ class Keypoints:
         """(n, 32) uint8, 256 bits each"""
         self.mirrored = _words(mirrored)
         """The same of the mirrored picture"""
+        self.signs = np.unpackbits(np.concatenate([self.words, self.mirrored]), axis=1).astype(np.float32) * 2 - 1
+        """(2 n, 256) the bits of `words`, then of `mirrored`, as -1 and 1: products count the bits that are alike"""
         self.places = _places(points) + np.array([left, top], np.float32)
         """(n, 2) x and y"""
         self.mirrored_places = _places(flipped) * np.array([-1, 1], np.float32) + np.array(
@@ -78,44 +80,57 @@ def hypothesis(a: Keypoints, b: Keypoints) -> Found | None:
     if min(len(a.words), len(b.words)) < 2:
         return None
     # Plain and mirrored words compete: a keypoint of `b` takes the nearest of either kind.
-    words = np.concatenate([a.words, a.mirrored])
-    nearest = cv2.batchDistance(words, b.words, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=1, crosscheck=True)
-    distance, chosen = (part.ravel() for part in nearest)  # (2 n,) bits; position in `b`, -1 where not mutual
-    found: list[Found] = []
+    alike = a.signs @ b.signs[: len(b.words)].T  # (2 n, m): 256 - 2 * bits that differ
+    chosen, taken = alike.argmax(1), alike.argmax(0)
+    mutual = taken[chosen] == np.arange(len(alike))
+    nearness = alike[np.arange(len(alike)), chosen]
+    kinds: list[_Agreement] = []
     for sign, places, part in (
         (1.0, a.places, slice(0, len(a.words))),
         (-1.0, a.mirrored_places, slice(len(a.words), None)),
     ):
-        own = np.flatnonzero(chosen[part] >= 0)
-        own = own[np.argsort(distance[part][own], kind="stable")]  # the surest first
-        best = _agreed(places[own], b.places[chosen[part][own]], sign)
-        if best is not None:
-            found.append(best)
-    return max(found, key=lambda one: one.inliers, default=None)
+        own = np.flatnonzero(mutual[part])
+        own = own[np.argsort(-nearness[part][own], kind="stable")]  # the surest first
+        kinds.append(_agreed(places[own] * np.array([sign, 1], np.float32), b.places[chosen[part][own]], sign))
+    best = max(kinds, key=lambda one: int(one.inliers.sum()))
+    return None if best.inliers.sum() < 2 else _refined(best)
 
 
-def _agreed(a: Floats, b: Floats, sign: float) -> Found | None:
-    """Of matches (m, 2) and (m, 2), the surest first: the transform that most of them agree with."""
+class _Agreement(NamedTuple):
+    """Matches (m, 2) and (m, 2), the first mirrored where `sign` is -1, and which of them one transform explains."""
+
+    a: Floats
+    b: Floats
+    sign: float
+    inliers: NDArray[np.bool_]
+
+
+def _agreed(a: Floats, b: Floats, sign: float) -> _Agreement:
+    """Of matches, the surest first: the transform that most of them agree with."""
+    nothing = _Agreement(a, b, sign, np.zeros(len(a), np.bool_))
     if len(a) < 2:
-        return None
-    a = a * np.array([sign, 1], np.float32)
+        return nothing
     i, j = _pairs(min(len(a), SUREST))
     across, along = a[i] - a[j], b[i] - b[j]
-    square = np.square(across).sum(1)
-    scale = (across * along).sum(1) / np.maximum(square, 1.0)
-    stray = np.abs(along - scale[:, None] * across).max(1)
-    usable = (square > APART**2) & (scale > SCALES[0]) & (scale < SCALES[1]) & (stray < 2 * NEAR)
+    square = np.einsum("ij,ij->i", across, across)
+    scale = np.einsum("ij,ij->i", across, along) / np.maximum(square, 1.0)
+    stray = np.abs(along - scale[:, None] * across)
+    usable = (square > APART**2) & (scale > SCALES[0]) & (scale < SCALES[1])
+    usable &= (stray[:, 0] < 2 * NEAR) & (stray[:, 1] < 2 * NEAR)
     if not usable.any():
-        return None
+        return nothing
     i, j, scale = i[usable], j[usable], scale[usable, None]
     move = (b[i] + b[j] - scale * (a[i] + a[j])) / 2
     # (transforms, matches), one axis after the other
-    off_x = np.abs(b[:, 0] - scale * a[:, 0] - move[:, :1])
-    off_y = np.abs(b[:, 1] - scale * a[:, 1] - move[:, 1:])
-    agree = np.maximum(off_x, off_y) < NEAR
-    best = int(agree.sum(1).argmax())
-    inliers, factor, shift = agree[best], float(scale[best, 0]), move[best]
-    for _ in range(2):  # least squares over those that agree, then those that agree with that
+    agree = np.abs(b[:, 0] - scale * a[:, 0] - move[:, :1]) < NEAR
+    agree &= np.abs(b[:, 1] - scale * a[:, 1] - move[:, 1:]) < NEAR
+    return _Agreement(a, b, sign, agree[int(np.count_nonzero(agree, axis=1).argmax())])
+
+
+def _refined(found: _Agreement) -> Found | None:
+    """Least squares over the matches that agree, then over those that agree with that."""
+    a, b, sign, inliers = found
+    for _ in range(2):
         middle_a, middle_b = a[inliers].mean(0), b[inliers].mean(0)
         da, db = a[inliers] - middle_a, b[inliers] - middle_b
         factor = float((da * db).sum() / max(float(np.square(da).sum()), 1e-6))

@@ -2,115 +2,217 @@
 the product does not.
 
 Colours are compared on swatches: small, smoothed tiles of what both pictures show, as `alignment.py` lays one on the
-other.
+other. A cell may be off by as much as a shift of a fraction of a pixel makes of the contrast in it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis.rectangles import Cells, largest_sum
+from agpis.rectangles import NEARLY, Cells, largest_sum
 
-SWATCH = 20
-"""Width and height of the tiles on which colours are compared, pixels."""
-SLACK = np.array([0.35, 0.25, 20.0])
-"""Usual strength of colour edits (standard deviations): of saturation and gain, about 1; of brightness, grey levels."""
-CAST = np.array([0.08, 0.1, 6.0])
+Floats = NDArray[np.float32]
+
+SWATCH, FINER = 24, 3
+"""Cells along width and height of a swatch; pixels along a cell."""
+SLACK = np.array([0.35, 0.25, 20.0, 0.35])
+"""Usual strength of colour edits (standard deviations): of saturation and gain, about 1; of brightness, grey levels;
+and of what saturation adds where grey is the mean of the channels, not their luma."""
+CAST = np.array([0.08, 0.1, 6.0, 0.08])
 """How much the three channels differ in these: a cast of colour."""
-COLOUR_NOISE, COLOUR_LOOKS = 8.0, 8.0
-"""Grey levels a copy's colour is off where the edit is known; independent looks at a tile, whose pixels are alike."""
-OFF = 2.5
-"""COLOUR_NOISE times this: pixels that are off by more do not belong to what both pictures show."""
-KEPT = 0.7
-"""Share of the rectangle that must belong to it, or all counts."""
-MISFIT = 3.0
-"""Most that `alignment.Verified.misfit` counts."""
+NOISE, CONTRAST = 5.0, 0.3
+"""What a cell is off by where the edit is known: grey levels, and the share of the contrast in the cell."""
+LOOKS = 40.0
+"""Independent looks at a swatch, whose cells are alike."""
+ROUNDS = 4
+"""Of fitting an edit again without what is off, which bends the fit; fewer where nothing is."""
+CLOSE = 0.15
+"""Residual under which the other way need not be tried."""
+DOUBTFUL = 2.5
+"""NOISE times this: cells that are off by more weigh less."""
+BLACK, WHITE = 5.0, 250.0
+"""What an edit moves past these grey levels stays there: how far it moved is not known."""
+RIM_OFF, RIM = 2.0, 5
+"""Rows and columns at the rim, up to RIM a side, whose cells are off by RIM_OFF on average show something else."""
+FIT = 20.0
+"""Grey levels: cells that are off by more do not belong to what both pictures show."""
+GROUND, PLAIN, SOME = 246.0, 12.0, 0.02
+"""White ground: grey levels of the darkest channel and of contrast in a cell, and share of the cells it must have."""
+MOVED = 8.0
+"""Grey levels by which an edit that changes the white ground too shows itself to be one of the whole picture."""
+EDITED, EXACT = 0.02, 0.02
+"""Weight of an edit's strength in the misfit, and the square of a difference too small to count."""
+MISFIT, RESIDUAL = 4.0, 6.0
+"""Most that `alignment.Verified.misfit` and `.residual` count."""
 
 
-def swatch(pixels: NDArray[np.uint8], left: float, top: float, sx: float, sy: float) -> NDArray[np.float64]:
-    """(SWATCH * SWATCH, 3) colours of a rectangle, smoothed, in places as `alignment.Grey.tile` has them."""
-    width = 2 * (int(abs(sy)) // 2) + 3
-    matrix = np.array([[sx, 0, left + sx / 2 - 0.5], [0, sy, top + sy / 2 - 0.5]])
-    found = cv2.warpAffine(
-        cv2.blur(pixels, (width, width)),
+class Swatch(NamedTuple):
+    """Cells of one picture, row-major."""
+
+    colours: Floats
+    """(SWATCH * SWATCH, 3) mean colour, grey levels"""
+    contrast: Floats
+    """(SWATCH * SWATCH, 3) mean difference between neighbouring pixels, a third of a cell each, grey levels"""
+
+
+class Explained(NamedTuple):
+    """What the likeliest edit leaves."""
+
+    edit: Floats
+    """(4, 3) of the first picture into the second, as `_edit` has it"""
+    cells: Cells
+    """Without the rows and columns at the rim that show something else"""
+    residual: float
+    """`alignment.Verified.residual`"""
+    misfit: float
+    """`alignment.Verified.misfit`"""
+
+
+def swatch(levels: Sequence[NDArray[np.uint8]], left: float, top: float, sx: float, sy: float) -> Swatch:
+    """The rectangle from (`left`, `top`) in cells of `sx` by `sy` pixels; `sx` < 0 turns it about.
+
+    `levels`: the picture (H, W, 3) at full, half and quarter size.
+    """
+    sx, sy = sx / FINER, sy / FINER
+    level = 0 if abs(sx) < 1.5 else 1 if abs(sx) < 3 else 2
+    f = 0.5**level
+    matrix = np.array([[sx * f, 0, (left + sx / 2) * f - 0.5], [0, sy * f, (top + sy / 2) * f - 0.5]])
+    fine = cv2.warpAffine(
+        levels[level],
         matrix,
-        (SWATCH, SWATCH),
+        (SWATCH * FINER, SWATCH * FINER),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    colours: NDArray[np.float64] = found.reshape(-1, 3).astype(np.float64)
-    return colours
+    around = np.ones((3, 3), np.uint8)
+    return Swatch(_cells(fine), _cells(cv2.subtract(cv2.dilate(fine, around), cv2.erode(fine, around))))
 
 
-def explain(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """The plain change of colour that best explains the second picture, and its misfit.
+def explain(first: Swatch, second: Swatch) -> Explained:
+    """The plain change of colour that best explains one picture by the other, whichever way leaves less.
 
-    `first`, `second`: swatches. Returns the edit (3, 3), as `_edit` has it, and `alignment.Verified.misfit`.
-
-    Each channel becomes a mixture of itself, of grey (saturation) and of white (brightness), with the coefficients
-    that are likeliest where edits are as strong as SLACK and CAST say (ridge regression about no change at all). A rim
-    of the region that shows something else, as around a pasted crop, is left out.
+    Each channel becomes a mixture of itself, of grey (saturation, about the luma or the mean of the channels, as
+    programs differ in it) and of white (brightness), with the coefficients that are likeliest where edits are as strong
+    as SLACK and CAST say (ridge regression about no change at all).
     """
-    used = np.ones(len(first))
-    found, off = _edit(first, second, used)
-    for _ in range(2):  # again without what is off: it bends the fit
-        found, off = _edit(first, second, 1 / (1 + np.square(off / (OFF * COLOUR_NOISE))))
-    top, bottom, left, right = _fitting(off)[0]
-    if (bottom - top) * (right - left) >= KEPT * SWATCH**2:
-        inside = np.zeros((SWATCH, SWATCH))
-        inside[top:bottom, left:right] = 1.0
-        used = inside.ravel()
-    found, off = _edit(first, second, used)
-    # A pixel or two that are wholly off do not decide.
-    noise = np.square(np.minimum(off, 10 * COLOUR_NOISE) / COLOUR_NOISE)
-    strength = found.ravel() @ _EDITS @ found.ravel() / 3 / COLOUR_LOOKS
-    return found, min(MISFIT, float(np.sqrt((noise * used).sum() / used.sum() + strength)))
+    tolerance = np.sqrt(NOISE**2 + np.square(CONTRAST * np.maximum(first.contrast, second.contrast)))
+    there = best = _Fit(first.colours, second.colours, tolerance)
+    if there.residual > CLOSE:  # what one picture lost at black or white, no edit brings back
+        best = min(there, _Fit(second.colours, first.colours, tolerance), key=lambda fit: fit.residual)
+    moved = max(_moved(a, b, best.cells) for a, b in ((first, second), (second, first)))
+    strength = best.strength * (1 - min(1.0, moved / MOVED))
+    misfit = float(np.log((best.residual**2 + EDITED * strength) / EXACT + 1))
+    return Explained(there.edit, best.cells, best.residual, min(MISFIT, misfit))
 
 
-def extent(first: NDArray[np.float64], second: NDArray[np.float64], edit: NDArray[np.float64]) -> Cells:
-    """The cells of two swatches (SWATCH * SWATCH, 3), in rows and columns, in which the edit explains the colours."""
-    return _fitting(_off(first, second, edit))[1]
+def extent(first: Swatch, second: Swatch, edit: Floats) -> Cells:
+    """The largest rectangle of cells, in rows and columns, in which the edit explains the colours, plain ground too."""
+    made = np.clip(_made(_known(first.colours), first.colours, edit), 0, 255)
+    off = np.sqrt(np.square(made - second.colours).mean(1))
+    score = (FIT - off).reshape(SWATCH, SWATCH)
+    if score.sum() >= NEARLY * score.clip(0).sum():  # no rectangle has more than all that speaks for it
+        return 0, SWATCH, 0, SWATCH
+    return largest_sum(score)[1]
 
 
-def _fitting(off: NDArray[np.float64]) -> tuple[Cells, Cells]:
-    """The rectangle with most colours that fit and fewest that are off, and the largest that is nearly as good."""
-    best, large, _ = largest_sum((OFF * COLOUR_NOISE - off).reshape(SWATCH, SWATCH))
-    return best, large
+class _Fit:
+    """An edit of the colours `first` into `second`, both (n, 3), each of which may be off by `tolerance` (n, 3)."""
+
+    def __init__(self, first: Floats, second: Floats, tolerance: Floats) -> None:
+        known, certain = _known(first), np.square(NOISE / tolerance)
+        off = self._fit(known, first, second, tolerance, certain)
+        self.cells = _without_rim(off)
+        top, bottom, left, right = self.cells
+        if (top, bottom, left, right) != (0, SWATCH, 0, SWATCH):
+            inside = np.zeros((SWATCH, SWATCH), np.float32)
+            inside[top:bottom, left:right] = 1.0
+            off = self._fit(known, first, second, tolerance, certain * inside.reshape(-1, 1))
+        within = np.minimum(off[top:bottom, left:right], RESIDUAL)
+        self.residual = float(np.sqrt(np.square(within).mean()))
+        self.strength = float(self.edit.ravel() @ _EDITS @ self.edit.ravel()) / 3
+
+    def _fit(self, known: Floats, first: Floats, second: Floats, tolerance: Floats, certain: Floats) -> Floats:
+        """Sets `edit`; how far each cell is off after it, (SWATCH, SWATCH), 1 being what it may be."""
+        used, right = certain, second - first
+        for _ in range(ROUNDS):
+            self.edit = _edit(known, right, used)
+            made = _made(known, first, self.edit)
+            off: Floats = np.sqrt(np.square((np.clip(made, 0, 255) - second) / tolerance).mean(1))
+            if off.max() < 1:
+                break
+            clipped = np.where(made >= WHITE, second >= WHITE, (made <= BLACK) & (second <= BLACK))
+            used = certain / (1 + np.square(off / DOUBTFUL))[:, None] * ~clipped
+        return off.reshape(SWATCH, SWATCH)
+
+
+def _cells(fine: NDArray[np.uint8]) -> Floats:
+    means: Floats = cv2.resize(fine.astype(np.float32), (SWATCH, SWATCH), interpolation=cv2.INTER_AREA)
+    return means.reshape(-1, 3)
 
 
 _EDITS = np.linalg.inv(np.kron(np.diag(SLACK**2), np.ones((3, 3))) + np.kron(np.diag(CAST**2), np.eye(3)))
-"""(9, 9) inverse covariance of edits: saturation of red, green, blue, then gain, then brightness."""
+"""(12, 12) inverse covariance of edits: saturation of red, green, blue, then gain, then brightness, then the mean."""
 
 
-def _edit(
-    first: NDArray[np.float64], second: NDArray[np.float64], used: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The likeliest edit of colours (n, 3) into others, as (3, 3) differences from none at all: saturation, gain and
-    brightness by channel; and how far each colour (n,) is off after it. `used` (n,): weights, 0 to 1."""
-    weight = used * (COLOUR_LOOKS / used.sum() / COLOUR_NOISE**2)
-    normal, right = _EDITS.copy(), np.zeros(9)
-    known = _known(first)
+def _edit(known: Floats, right: Floats, used: Floats) -> Floats:
+    """The likeliest edit as (4, 3) differences from none at all, in the order of SLACK, by channel.
+
+    `known` (3, n, 4); `right` (n, 3) what is to be added; `used` (n, 3) weights, 0 to 1.
+    """
+    weight = (used * (LOOKS / max(float(used[:, 0].sum()), 1e-6) / NOISE**2)).T  # (3, n)
+    weighed = (known * weight[:, :, None]).transpose(0, 2, 1)  # (3, 4, n)
+    own = weighed @ known  # (3, 4, 4) by channel
+    normal, sums = _EDITS.copy(), np.zeros(12)
     for c in range(3):
-        own = slice(c, 9, 3)
-        weighed = (known[c] * weight[:, None]).T
-        normal[own, own] += weighed @ known[c]
-        right[own] += weighed @ (second[:, c] - first[:, c])
-    found = np.asarray(np.linalg.solve(normal, right).reshape(3, 3), np.float64)
-    return found, _off(first, second, found)
+        normal[c::3, c::3] += own[c]
+        sums[c::3] = weighed[c] @ right[:, c]
+    return np.asarray(np.linalg.solve(normal, sums).reshape(4, 3), np.float32)
 
 
-def _off(first: NDArray[np.float64], second: NDArray[np.float64], edit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) how far colours are off after an edit, grey levels."""
-    known = _known(first)
-    made = np.stack([first[:, c] + known[c] @ edit[:, c] for c in range(3)], 1)
-    # What is moved past black or white stays there.
-    off: NDArray[np.float64] = np.sqrt(np.square(np.clip(made, 0, 255) - second).mean(1))
-    return off
+def _made(known: Floats, colours: Floats, edit: Floats) -> Floats:
+    """(n, 3) colours after an edit, not yet cut off at black and white."""
+    made: Floats = colours + np.matmul(known, edit.T[:, :, None])[:, :, 0].T
+    return made
 
 
-def _known(colours: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """By channel (n, 3): what an edit adds of it, of grey and of white."""
-    grey = colours @ np.array([0.299, 0.587, 0.114])
-    return [np.stack([colours[:, c] - grey, grey, np.ones_like(grey)], 1) for c in range(3)]
+def _known(colours: Floats) -> Floats:
+    """(3, n, 4) by channel: what an edit adds of it, of grey, of white and of how the mean differs from grey."""
+    grey = colours @ np.array([0.299, 0.587, 0.114], np.float32)
+    known = np.ones((3, len(colours), 4), np.float32)
+    known[:, :, 0], known[:, :, 1] = (colours - grey[:, None]).T, grey
+    known[:, :, 3] = colours.mean(1) - grey
+    return known
+
+
+def _without_rim(off: Floats) -> Cells:
+    """The cells without the rows and columns at the rim that are off, the worst first."""
+    top, bottom, left, right = 0, SWATCH, 0, SWATCH
+    while True:
+        rows, columns = off[top:bottom, left:right].mean(1), off[top:bottom, left:right].mean(0)
+        rims = (
+            rows[0] if top < RIM else 0.0,
+            rows[-1] if SWATCH - bottom < RIM else 0.0,
+            columns[0] if left < RIM else 0.0,
+            columns[-1] if SWATCH - right < RIM else 0.0,
+        )
+        worst = int(np.argmax(rims))
+        if rims[worst] < RIM_OFF:
+            return top, bottom, left, right
+        top, bottom = top + (worst == 0), bottom - (worst == 1)
+        left, right = left + (worst == 2), right - (worst == 3)
+
+
+def _moved(first: Swatch, second: Swatch, cells: Cells) -> float:
+    """How far the white ground of the first picture is from white in the second, grey levels; 0 without such ground."""
+    top, bottom, left, right = cells
+    inside = np.zeros((SWATCH, SWATCH), np.bool_)
+    inside[top:bottom, left:right] = True
+    white = inside.ravel() & (first.colours.min(1) >= GROUND) & (first.contrast.max(1) < PLAIN)
+    if white.sum() < SOME * inside.sum():
+        return 0.0
+    return float(np.sqrt(np.square(second.colours[white] - first.colours[white]).mean()))

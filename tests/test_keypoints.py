@@ -4,13 +4,15 @@ import pytest
 
 from agpis import alignment
 from agpis.alignment import Rect, Warp
-from agpis.duplicates import WORTH
+from agpis.duplicates import CALIBRATION, WORTH
 from agpis.images import Size, letterbox, placement
 from agpis.keypoints import KEYPOINTS, RIM, Keypoints, hypothesis
 from agpis.rectangles import NEARLY, largest_sum
 from tests.test_duplicates import drawn, edited, padded, pasted
 
 SIZE = Size(224, 224)
+MIDDLE = -CALIBRATION["dense"]["bias"] / CALIBRATION["dense"]["misfit"]
+"""Misfit from which on a pair is rather no copy."""
 
 
 def rect(picture):
@@ -94,7 +96,7 @@ def test_of_a_crop_that_was_pasted_only_the_crop_is_shared():
     truth = np.array([60, 100, 380, 400]) * 224 / 480
     assert np.abs(np.array(found.shared) - truth).max() < 14, "within a block"
     assert found.likeness > 0.8
-    assert found.misfit < 1
+    assert found.misfit < MIDDLE
 
 
 def test_a_copy_has_one_scale_for_both_axes():
@@ -108,11 +110,26 @@ def test_a_copy_has_one_scale_for_both_axes():
 def test_an_edit_of_all_colours_fits_and_one_of_the_products_colour_does_not():
     picture = drawn(7)
     assert looked(picture, picture).misfit < 0.05
-    assert looked(picture, edited(picture)).misfit < 1
+    assert looked(picture, edited(picture)).misfit < MIDDLE
     tinted = picture.copy()
     product = (picture < 250).any(2)
     tinted[product] = (tinted[product] * np.array([1.0, 0.75, 0.45])).astype(np.uint8)
     assert looked(picture, tinted).misfit > looked(picture, edited(picture)).misfit + 0.5
+
+
+def test_what_an_edit_cut_off_at_white_is_explained_from_either_side():
+    picture = drawn(9, shapes=60)
+    bright = np.clip(picture.astype(np.float32) * 1.2 + 12, 0, 255).astype(np.uint8)
+    there, back = looked(picture, bright), looked(bright, picture)
+    assert there.misfit == pytest.approx(back.misfit, abs=0.25)
+    assert max(there.misfit, back.misfit) < MIDDLE
+
+
+def test_a_cast_on_the_white_ground_too_is_an_edit_and_without_it_another_colour():
+    picture = drawn(7)
+    cast = (picture * np.array([1.0, 0.8, 0.65])).astype(np.uint8)
+    dyed = np.where((picture < 250).any(2, keepdims=True), cast, picture)
+    assert looked(picture, cast).misfit < MIDDLE < looked(picture, dyed).misfit
 
 
 def test_the_largest_sum_is_that_of_brute_force():
