@@ -25,8 +25,7 @@ class Exported(nn.Module):
 class ImageGraph(Exported):
     """pixels uint8 (N, H, W, 3) -> every image role.
 
-    p_noncompliant is the mean, as logits, of its own head and of "any of the rules": on left-out sources that finds
-    6 % more broken pictures at the same false alarms than either.
+    p_noncompliant is that any single rule is broken, were the rules independent (`agpis.models.single.any_of`).
     """
 
     inputs = ("pixels",)

@@ -59,7 +59,7 @@ def test_a_box_lies_within_the_strong_patches_in_source_pixels() -> None:
 
 
 def test_a_box_at_the_edge_goes_to_the_edge() -> None:
-    assert evidence.mark(scores(slice(0, 4), slice(10, 14)), 448, 448, SIZE) == Box(320 + 48, 0, 80, 80)
+    assert evidence.mark(scores(slice(0, 4), slice(10, 14)), 448, 448, SIZE) == Box(320 + 16, 0, 112, 112)
 
 
 @pytest.mark.parametrize(
