@@ -43,6 +43,10 @@ def review(
         float, typer.Option("--double", help="Share of sequences that two reviewers judge, 0 to 1.")
     ] = 0.0,
     blind: Annotated[bool, typer.Option("--blind", help="Show nobody the model's opinion.")] = False,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="Folder or URL of relative photos. [default: where the catalogue lies]"),
+    ] = None,
     https: Annotated[
         bool, typer.Option("--https", help="Behind a proxy with https: cookies are sent over https only.")
     ] = False,
@@ -62,7 +66,7 @@ def review(
     folders, where = _store_of(sources or [], store)
     with _opened(where) as opened:
         for folder in folders:
-            _add(opened, folder)
+            _add(opened, folder, base)
         if not open and not opened.reviewers():
             sys.stderr.write(f"There are no accounts yet: agpis reviewers add NAME --admin --store {where}\n")
 
@@ -77,6 +81,11 @@ def _store_of(sources: list[Path], store: str | None) -> tuple[list[Path], str]:
     """Folders to add, and the store: named, or a file among the sources, or beside a single folder's decisions."""
     folders = [source for source in sources if source.is_dir()]
     files = [source for source in sources if not source.is_dir()]
+    for file in files:
+        if not file.is_file():
+            raise SettingsError(
+                "bad_store", f"Found no folder and no store at {file}; --store makes a new one."
+            )
     if len(files) + (store is not None) > 1:
         raise SettingsError("bad_store", f"Found {len(files) + (store is not None)} stores; one is served at a time.")
     if store is not None or files:
@@ -100,11 +109,20 @@ def _shown(where: str) -> str:
     return where.replace(f":{parts.password}@", ":***@") if "://" in where and parts.password else where
 
 
-def _add(store: Store, folder: Path) -> None:
+def _add(store: Store, folder: Path, base: str | None) -> None:
     from agpis.output_folder import open_output
 
     output = open_output(folder)
-    added = store.add(output.decisions(), base=output.base)
+    root = output.base if base is None else base
+    if "://" not in root:
+        root = str(Path(root).resolve())
+    if "://" not in root and not Path(root).is_dir():
+        raise SettingsError(
+            "no_base",
+            f"The photos of {folder} are relative to {root}, which is no folder here. Start where `agpis generate` was"
+            " started, or name it with --base.",
+        )
+    added = store.add(output.decisions(), base=root)
     changed = f", {added.changed} of them changed since and left as they were" if added.changed else ""
     print(f"{folder}: {added.new} decisions added, {added.known} known{changed}", flush=True)
 

@@ -23,7 +23,7 @@ from agpis.data import STATUSES
 from agpis.errors import SettingsError
 from agpis.records import Item, Query
 from agpis.report import STATUS_TEXTS
-from agpis.review_guard import SESSION, cookie_token
+from agpis.review_guard import SESSION, cookie_name, cookie_token
 from agpis.review_item import fingerprint, rule_list, rule_name
 from agpis.rulebook import Rulebook
 from agpis.sources import Pictures
@@ -190,6 +190,19 @@ def answer(value: Any, status: int = 200) -> Response:
 def static(name: str) -> bytes:
     """Content of one of STATIC."""
     return (resources.files("agpis") / "static" / name).read_bytes()
+
+
+def is_secure(request: Request) -> bool:
+    """Whether cookies are to be sent back over https only."""
+    return desk_of(request).options.https or request.url.scheme == "https"
+
+
+def set_cookie(request: Request, response: Response, kind: str, token: str, *, seconds: int | None = None) -> None:
+    """Give the browser a token that no script can read; without `seconds` until the browser is closed."""
+    secure = is_secure(request)
+    response.set_cookie(
+        cookie_name(kind, secure), token, max_age=seconds, httponly=True, samesite="lax", secure=secure, path="/"
+    )
 
 
 def desk_of(request: Request) -> Desk:

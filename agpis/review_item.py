@@ -15,6 +15,8 @@ from agpis.rulebook import Rulebook
 from agpis.sources import uris
 from agpis.wording import say
 
+LONGEST = 4000
+"""Letters of a feedback, the model's or a reviewer's."""
 FAVOURITES = 3
 """Learned rules of each scope that have a number key: nine keys."""
 
@@ -135,6 +137,6 @@ def _opinion(decision: Decision, names: Mapping[str, str], places: Mapping[str, 
             }
             for violation in decision.violations[:3]
         ],
-        "feedback": feedback,
+        "feedback": feedback[:LONGEST],
         "by": decision.feedback_by if feedback else "",
     }

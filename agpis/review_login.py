@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 
 from agpis.accounts import LONGEST, SESSION, SHORTEST, WINDOW, Refused, new_token
 from agpis.errors import SettingsError, StoreError
-from agpis.review_desk import Visitor, admin, desk_of, visitor
+from agpis.review_desk import Visitor, admin, desk_of, is_secure, set_cookie, visitor
 from agpis.review_guard import SESSION as SESSION_COOKIE
 from agpis.review_guard import VISIT, cookie_name, cookie_token
 from agpis.wording import say
@@ -20,19 +20,13 @@ Who = Annotated[Visitor, Depends(visitor)]
 Admin = Annotated[Visitor, Depends(admin)]
 
 
-def is_secure(request: Request) -> bool:
-    """Whether cookies are to be sent back over https only."""
-    return desk_of(request).options.https or request.url.scheme == "https"
-
-
 def with_visit(request: Request) -> Response | None:
     """A redirect that gives a token to a browser that has none; forms need one for their mark."""
     if cookie_token(dict(request.cookies)):
         return None
     address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     response = RedirectResponse(_own(address), 303)
-    secure = is_secure(request)
-    response.set_cookie(cookie_name(VISIT, secure), new_token(), httponly=True, samesite="lax", secure=secure, path="/")
+    set_cookie(request, response, VISIT, new_token())
     return response
 
 
@@ -67,10 +61,8 @@ def login(request: Request) -> Response:
         status = 429 if refused.code == "too_many_logins" else 403
         return desk.page(request, "login.html", status, next=wanted, name=name, problem=problem, any_account=True)
     response = RedirectResponse(_own(wanted), 303)
-    secure, age = is_secure(request), int(SESSION.total_seconds())
-    response.set_cookie(
-        cookie_name(SESSION_COOKIE, secure), token, max_age=age, httponly=True, samesite="lax", secure=secure, path="/"
-    )
+    set_cookie(request, response, SESSION_COOKIE, token, seconds=int(SESSION.total_seconds()))
+    secure = is_secure(request)
     response.delete_cookie(cookie_name(VISIT, secure), secure=secure, httponly=True, samesite="lax", path="/")
     return response
 

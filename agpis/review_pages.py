@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
 from starlette.responses import RedirectResponse
 
 from agpis.data import Verdict
@@ -19,6 +20,7 @@ from agpis.wording import WORDS
 
 router = APIRouter()
 Who = Annotated[Visitor, Depends(visitor)]
+Number = Annotated[int, Field(ge=0, le=2**53)]
 
 PAGE = 30
 SHOWN = 3
@@ -43,7 +45,7 @@ def file(name: str) -> Response:
 
 
 @router.get("/queue")
-def queue(request: Request, who: Who, after: int | None = None) -> Response:
+def queue(request: Request, who: Who, after: Number | None = None) -> Response:
     """What waits, filtered, a page of it."""
     desk = desk_of(request)
     filters = filters_of(request.query_params)
@@ -81,7 +83,7 @@ def review(request: Request, who: Who) -> Response:
 
 
 @router.get("/review/{decision}")
-def review_one(request: Request, who: Who, decision: int) -> Response:
+def review_one(request: Request, who: Who, decision: Number) -> Response:
     """The same, this decision first."""
     return _review(request, who, decision)
 
@@ -130,7 +132,7 @@ def day(request: Request, who: Who, day: str = "") -> Response:
         chosen = today
     chosen = max(chosen, date(2000, 1, 1))
     found: Day = desk.store.day(who.name, chosen, zone)
-    lines = [_judged(desk, judged, _known(desk, judged), zone) for judged in reversed(found.judged)]
+    lines = [_judged(desk, judged, None, zone) for judged in reversed(found.judged)]
     moments = [line["at"] for line in lines if line["at"] and not line["judged"].undone]
     return desk.page(
         request,
@@ -143,10 +145,6 @@ def day(request: Request, who: Who, day: str = "") -> Response:
         typical=typical_seconds(found),
         hours=by_hour(moments) if moments else "",
     )
-
-
-def _known(desk: Desk, judged: Judged) -> Item | None:
-    return desk.item(judged.decision) if judged.decision is not None else None
 
 
 def _judged(desk: Desk, judged: Judged, item: Item | None, zone: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -16,13 +15,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from agpis.accounts import csrf_mark
+from agpis.accounts import csrf_mark, new_token
 from agpis.data import Box
 from agpis.errors import LeaseLost, StoreError
 from agpis.records import Given, Item
-from agpis.review_desk import Desk, Visitor, answer, desk_of, filters_of, query_of, visitor
-from agpis.review_guard import cookie_token
-from agpis.review_item import fingerprint, payload
+from agpis.review_desk import Desk, Visitor, answer, desk_of, filters_of, query_of, set_cookie, visitor
+from agpis.review_guard import VISIT, cookie_token
+from agpis.review_item import LONGEST, fingerprint, payload
 from agpis.sources import WIDTHS, Served, uris
 from agpis.verdicts import is_text
 from agpis.wording import say
@@ -31,9 +30,6 @@ router = APIRouter()
 Who = Annotated[Visitor, Depends(visitor)]
 Number = Annotated[int, Field(ge=0, le=2**53)]
 RuleId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-
-_FETCHING = ThreadPoolExecutor(8, thread_name_prefix="pictures")
-"""Apart from the threads that answer calls: a slow picture server must not hold up verdicts."""
 
 
 class Refusal(Exception):
@@ -76,7 +72,7 @@ class Judgement(_Body):
     rules: Annotated[list[RuleId], Field(max_length=30)] = []
     photo: Number | None = None
     box: Annotated[list[int], Field(min_length=4, max_length=4)] | None = None
-    feedback: Annotated[str, Field(max_length=4000)] = ""
+    feedback: Annotated[str, Field(max_length=LONGEST)] = ""
     corrected: Annotated[list[Number], Field(max_length=100)] = []
     seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False, strict=False)] = 0.0
     blind: bool = False
@@ -92,7 +88,12 @@ class Regret(_Body):
 @router.get("/api/session")
 def session(request: Request, who: Who) -> Response:
     """Who is signed in, and the mark for POSTs; for a page that was open while the session changed."""
-    return answer({"reviewer": who.name, "csrf": csrf_mark(cookie_token(dict(request.cookies)))})
+    token = cookie_token(dict(request.cookies))
+    fresh = token or new_token()
+    response = answer({"reviewer": who.name, "csrf": csrf_mark(fresh)})
+    if not token:  # a browser that was closed and opened again, in open mode
+        set_cookie(request, response, VISIT, fresh)
+    return response
 
 
 @router.post("/api/lease")
@@ -254,7 +255,7 @@ async def image(request: Request, decision: int, number: int, size: str) -> Resp
     if size not in WIDTHS or not 0 <= decision < 2**53:
         raise Refusal(404, "unknown_picture", say("problem_404"))
     loop = asyncio.get_running_loop()
-    served = await loop.run_in_executor(_FETCHING, _picture, desk, request, decision, number, size)
+    served = await loop.run_in_executor(desk.pictures.threads, _picture, desk, request, decision, number, size)
     # A placeholder is not kept: the picture's server may be back in a minute.
     caching = "no-store" if served.failed else "private, max-age=86400"
     headers = {"cache-control": caching, "content-security-policy": "default-src 'none'; sandbox"}

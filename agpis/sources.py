@@ -12,7 +12,7 @@ import posixpath
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -122,9 +122,12 @@ class Pictures:
         self._size = 0
         self._running: dict[tuple[str, str], Future[Served]] = {}
         self._lock = threading.Lock()
+        self.threads = ThreadPoolExecutor(8, thread_name_prefix="pictures")
+        """For a server to fetch in: a slow picture server must not hold up those who do not ask for pictures."""
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Ends the threads and the connections."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
         self._fetcher.close()
 
     def get(self, decision: Decision, base: str, number: int, size: str) -> Served | None:

@@ -21,7 +21,7 @@ from agpis.errors import ImageError, OutputError, SettingsError
 from agpis.images import decode
 from agpis.manifest import Manifest
 from agpis.output_folder import open_output
-from agpis.records import Judged, Pair
+from agpis.records import Judged, Pair, Query
 from agpis.review import make_app, serve
 from agpis.review_commands import _shown, _store_of, register
 from agpis.review_desk import Options, band_name, query_of
@@ -89,6 +89,18 @@ def test_a_verdict_of_another_store_is_refused(me: tuple[Store, Person]) -> None
     assert (response.status_code, response.json()["code"]) == (409, "other_decision")
     assert person.ask("/api/verdict", **body(item) | {"decision": 999}).status_code == 404
     assert list(store.verdicts()) == []
+
+
+def test_a_browser_that_was_closed_can_still_send_its_verdicts(me: tuple[Store, Person]) -> None:
+    """Its cookie is gone, what waits in its outbox is not; the page that it opens first may be any."""
+    store, person = me
+    item = person.lease()[0]
+    later = another(person)
+    later.look("/team")
+    assert later.ask("/api/verdict", **body(item)).status_code == 403
+    later.mark = later.get("/api/session").json()["csrf"]
+    assert later.ask("/api/verdict", **body(item)).status_code == 200
+    assert store.count(Query(reviewed="done")) == 1
 
 
 def test_leases_are_kept_renewed_passed_and_released(tmp_path: Path, drawn: Path) -> None:
@@ -344,8 +356,12 @@ def test_the_store_of_the_command(tmp_path: Path, command: typer.Typer) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     assert _store_of([folder], None) == ([folder], str(folder / "reviews.db"))
+    for name in ("a.db", "r.db"):
+        (tmp_path / name).touch()
     assert _store_of([folder, tmp_path / "r.db"], None) == ([folder], str(tmp_path / "r.db"))
     assert _store_of([], "postgresql://u@h/d") == ([], "postgresql://u@h/d")
+    with pytest.raises(SettingsError, match="no folder and no store"):
+        _store_of([tmp_path / "misspelt"], None)
     for sources, store in (([], None), ([folder, tmp_path], None), ([tmp_path / "a.db"], "b.db")):
         with pytest.raises(SettingsError, match="store"):
             _store_of(sources, store)
