@@ -83,9 +83,7 @@ def _store_of(sources: list[Path], store: str | None) -> tuple[list[Path], str]:
     files = [source for source in sources if not source.is_dir()]
     for file in files:
         if not file.is_file():
-            raise SettingsError(
-                "bad_store", f"Found no folder and no store at {file}; --store makes a new one."
-            )
+            raise SettingsError("bad_store", f"Found no folder and no store at {file}; --store makes a new one.")
     if len(files) + (store is not None) > 1:
         raise SettingsError("bad_store", f"Found {len(files) + (store is not None)} stores; one is served at a time.")
     if store is not None or files:
