@@ -8,8 +8,8 @@ Pictures with few keypoints are matched by the image graph's patches as well (`d
 `edgeboxes`: the paper's proposals, network features and nearest neighbours (`edgeboxes.py`).
 
 Both give a probability: a logistic function of the statistics named in CALIBRATION, fitted by
-`python -m bench.duplicates --bundle FOLDER --fit`. A bundle may bring its own coefficients: those of `patches` belong
-to its descriptors, `dense` sees pixels alone.
+`python -m bench.duplicates FOLDER SOURCES ... --fit`. A bundle may bring its own coefficients: those of `patches`
+belong to its descriptors, `dense` sees pixels alone.
 """
 
 from __future__ import annotations

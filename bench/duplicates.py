@@ -1,17 +1,18 @@
-"""How well duplicated pictures are found, per kind of copy, and what it costs: ours beside simple finders.
+"""How well duplicated pictures are found, per kind of copy and source, and what it costs: ours beside simple finders.
 
+    python -m bench.duplicates runs/F1 smartstore,grandnode runs/F2 magento,saleor runs/F3 oxid,kickstart
+    python -m bench.duplicates FOLDER SOURCES ... --fit --into FIGURES.json
     python -m bench.duplicates                    # ImageNet's EfficientNet-Lite0 patches (needs the extra `train`)
-    python -m bench.duplicates --bundle FOLDER    # the patches of a bundle
-    python -m bench.duplicates --bundle FOLDER --fit --into FIGURES.json
 
-`--fit` fits the logistic functions (`agpis.duplicates.CALIBRATION`) on all sources and prints them; `--into` writes
-them, the threshold and the figures into a JSON file, as `python -m agpis.recipe figures --figures FIGURES.json` takes
-it; what else that file says stays.
+Each bundle is measured on the sources named behind it, which it should not be trained on. `bench.pairs` says what the
+pairs are, `bench.edits` which sisters an edit explains: those no finder that looks at one pair can tell from a copy;
+the headline counts them.
 
-Copies are made by `agpis.simulate.pair` out of catalogue pictures. They must be told from other views of the same
-product (original against another view, and copy of one view against another view) and from sister products, which
-often are one photograph in other colours. The functions are fitted without the source that they are measured on; no
-figure of the table knows its own source but the line that says so. About 25 minutes on one core, most of it for SIFT.
+The functions are fitted without the sources of the fold (the bundle) that they are measured on; no figure of the table
+knows its own source but the line that says so. `--fit` fits the logistic functions (`agpis.duplicates.CALIBRATION`) on
+all sources and prints them; `--into` writes them, the threshold and the figures into a JSON file, as
+`python -m agpis.recipe figures --figures FIGURES.json` takes it; what else that file says stays. About 15 minutes on
+one core with 12 products a source, most of it for SIFT.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -37,96 +37,19 @@ from sklearn.linear_model import LogisticRegression
 
 from agpis import duplicates
 from agpis.data import Box
-from agpis.images import decode, letterbox
-from agpis.metrics import Interval, auc, bootstrap, threshold_for_false_alarms
-from agpis.simulate.pair import KINDS, copied
-from agpis.simulate.style import Style
+from agpis.images import letterbox
+from agpis.metrics import Interval, auc, bootstrap, expected_calibration_error, threshold_for_false_alarms
+from agpis.simulate.pair import KINDS
+from bench.edits import explained
 from bench.finders import SIZE, Local, Pair, Pixels, Shot, cosine, edge, perceptual_hash
 from bench.machine import machine
+from bench.pairs import collect, read
 
 SOURCES = ("magento", "oxid", "kickstart", "grandnode", "saleor", "smartstore")
-LONGEST = 900
-"""Pictures are reduced to this before copies are made, pixels."""
-
-REAL_COPIES = {
-    ("magento", "MP07-Blue"): "nearly the same detail twice (data README)",
-    ("smartstore", "P-3002-matteblack-clear"): "one file twice (`repeats`)",
-    ("smartstore", "P-3002-matteblack-clear-polarized"): "one file twice (`repeats`)",
-    ("saleor", "balance-trail-720"): "the second side is the first one mirrored",
-    ("saleor", "dash-force"): "the second side is the first one mirrored",
-}
-"""Products whose own views are copies of each other, found by eye: no negatives."""
 NEGATIVES = ("view", "sister")
 """Kinds of pairs that copies must be told from; false alarms are counted on them."""
-USED = ("likeness", "misfit")
-"""Statistics that the function `dense` is fitted on. The others add nothing on smartstore and grandnode, and get signs
-by chance."""
-SISTERS = 40
-"""Families of sister products a source, at most."""
-CROPPED_DETAILS = ("oxid", "kickstart")
-"""Sources whose `detail` views are mostly crops of the product's other pictures, by eye and by the data README."""
-
-
-def read(path: Path) -> Pixels:
-    pixels = decode(path.read_bytes(), name=path.name, target=LONGEST // 2).pixels
-    factor = LONGEST / max(pixels.shape[:2])
-    if factor < 1:
-        pixels = np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
-    return pixels
-
-
-def are_views(a: Shot, b: Shot) -> bool:
-    """Whether two pictures of one product are different views, and not in truth one photograph."""
-    views = (a.view, b.view)
-    if "multi" in views or (a.source, a.sku) in REAL_COPIES:
-        return False  # `multi` pictures are put together from the single views
-    return not (a.source in CROPPED_DETAILS and "detail" in views) and a.source != "kickstart"
-
-
-def collect(data: Path, sources: Sequence[str], products: int, seed: int) -> list[Pair]:
-    rng = np.random.default_rng(seed)
-    grounds = sorted((data / "clothing" / "images").iterdir())
-    style = Style.test().having(tuple(read(p) for p in rng.choice(np.asarray(grounds, object), 24, replace=False)))
-    pairs: list[Pair] = []
-    singles: list[Shot] = []
-    for source in sources:
-        lines = [json.loads(line) for line in (data / source / "catalog.jsonl").read_text().splitlines()]
-        several = [line for line in lines if len(line["images"]) > 1]
-        for at in rng.permutation(len(several))[: products * (3 if source == "magento" else 1)]:
-            line = several[at]
-            shots = [
-                Shot(source, line["sku"], line.get("style", ""), view, read(data / source / uri))
-                for uri, view in zip(line["images"], line["views"], strict=True)
-            ]
-            singles.append(shots[0])
-            pairs += [Pair(a, b, "view") for a, b in combinations(shots, 2) if are_views(a, b)]
-            for i in range(min(2, len(shots))):
-                for kind in KINDS:
-                    copy = copied(shots[i].pixels, rng, style, kind)
-                    made = Shot(source, line["sku"], line.get("style", ""), shots[i].view, copy.pixels, copied=True)
-                    pairs.append(Pair(shots[i], made, kind, copy.box))
-                    others = [o for o in shots if o is not shots[i] and are_views(o, shots[i])]
-                    if others and rng.random() < 0.4:
-                        pairs.append(Pair(others[int(rng.integers(len(others)))], made, "view"))
-        styles: dict[str, list[dict[str, Any]]] = {}
-        for line in lines:
-            if line.get("style"):
-                styles.setdefault(line["style"], []).append(line)
-        families = [family for family in styles.values() if len(family) > 1]
-        for at in rng.permutation(len(families))[:SISTERS]:
-            a, b = (
-                Shot(source, line["sku"], line["style"], line["views"][0], read(data / source / line["images"][0]))
-                for line in families[at][:2]
-            )
-            if not np.array_equal(a.pixels, b.pixels):  # sizes of one article share a picture
-                pairs.append(Pair(a, b, "sister"))
-    for _ in range(50 * len(sources)):
-        a, b = (singles[int(i)] for i in rng.integers(len(singles), size=2))
-        if a.sku != b.sku and not (a.style and a.style == b.style):
-            pairs.append(Pair(a, b, "other"))
-    return pairs
-
-
+USED = ("misfit",)
+"""Statistics that the function `dense` is fitted on. The others add nothing on smartstore and grandnode."""
 # Networks -----------------------------------------------------------------------------------------------------------
 
 Network = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -202,12 +125,15 @@ def fitted(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> Logistic
     return LogisticRegression(C=100.0, class_weight="balanced", max_iter=5000).fit(values, positive)
 
 
-def left_out(values: NDArray[np.float64], pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Logit of each pair by a function fitted without the pair's source."""
+def left_out(
+    values: NDArray[np.float64], pairs: Sequence[Pair], folds: Sequence[Sequence[str]] = ()
+) -> NDArray[np.float64]:
+    """Logit of each pair by a function fitted without the sources of its fold; one fold alone is cut by source."""
     sources, positive, _ = labels(pairs)
     scores = np.zeros(len(pairs))
-    for source in np.unique(sources):
-        train, test = sources != source, sources == source
+    for fold in folds if len(folds) > 1 else [[source] for source in np.unique(sources)]:
+        test = np.isin(sources, fold)
+        train = ~test
         scores[test] = fitted(values[train], positive[train]).decision_function(values[test])
     return scores
 
@@ -285,6 +211,45 @@ def line(name: str, scores: NDArray[np.float64], pairs: Sequence[Pair], cost: st
     return f"| {name} | {' | '.join(cells)} | {'; '.join(ranges)} | {', '.join(others)} | {cost} |"
 
 
+def by_source(scores: NDArray[np.float64], pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
+    """AUC of each source's own pairs, and recall at the limit of all sources together; `mean` and `spread` (standard
+    deviation) over the sources."""
+    sources, positive, kinds = labels(pairs)
+    hard = np.isin(kinds, NEGATIVES)
+    limit = threshold_for_false_alarms(scores[hard], 0.01)
+    found: dict[str, dict[str, float]] = {}
+    for source in dict.fromkeys(sources.tolist()):
+        own = sources == source
+        if not (own & hard).any():
+            continue
+        found[source] = {}
+        for name, mask in (("single", positive & (kinds != "combined")), ("combined", kinds == "combined")):
+            both = own & (mask | hard)
+            found[source][f"{name} AUC"] = auc(scores[both], mask[both])
+            found[source][f"{name} recall"] = float((scores[own & mask] > limit).mean())
+    names = list(next(iter(found.values())))
+    each = np.array([[one[name] for name in names] for one in found.values()])
+    found["mean"], found["spread"] = (
+        dict(zip(names, row.tolist(), strict=True)) for row in (each.mean(0), each.std(0))
+    )
+    return found
+
+
+def source_lines(scored: dict[str, NDArray[np.float64]], pairs: Sequence[Pair]) -> list[str]:
+    """A table: a finder a row, a source a column; single AUC / recall, then combined."""
+    lines: list[str] = []
+    for name, scores in scored.items():
+        each = by_source(scores, pairs)
+        if not lines:
+            lines = [f"| finder | {' | '.join(each)} |", "|---" * (len(each) + 1) + "|"]
+        cells = [
+            f"{v['single AUC']:.4f} / {v['single recall']:.3f}; {v['combined AUC']:.3f} / {v['combined recall']:.3f}"
+            for v in each.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 HEADER = ("finder", "single changes", *KINDS, "intervals: single; combined", "single against (flagged)", "ms a pair")
 
 
@@ -337,11 +302,10 @@ def boxes(pairs: Sequence[Pair], found: Sequence[duplicates.PairMatch], kind: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="*", help="bundle folder, then the sources left out of it, comma-separated")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--bundle", help="folder of a bundle, or `starter`")
-    parser.add_argument("--sources", default=",".join(SOURCES), help="catalogues, comma-separated; at least two")
-    parser.add_argument("--products", type=int, default=20, help="products a source (three times that of magento)")
-    parser.add_argument("--edgeboxes", type=int, default=60, help="pairs for the EdgeBoxes line; 0 leaves it out")
+    parser.add_argument("--products", type=int, default=12, help="products a source (three times that of magento)")
+    parser.add_argument("--edgeboxes", type=int, default=0, help="pairs for the EdgeBoxes line")
     parser.add_argument("--no-simple", action="store_true", help="without ORB, SIFT and the other simple finders")
     parser.add_argument("--statistics", default=",".join(USED), help="what the dense function may use")
     parser.add_argument("--fit", action="store_true", help="print coefficients fitted on all sources")
@@ -350,98 +314,172 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.into and not arguments.fit:
         parser.error("--into needs --fit")
+    if len(arguments.pairs) % 2:
+        parser.error("give a folder and its sources, in turn")
     cv2.setNumThreads(1)
-    print(f"seed {arguments.seed}; {machine()}; one thread; copies by agpis.simulate.pair, style `test`", flush=True)
-    names = arguments.sources.split(",")
-    pairs = collect(arguments.data, names, arguments.products, arguments.seed)
-    network, calibration = of_bundle(arguments.bundle) if arguments.bundle else (imagenet(arguments.data), {})
-    shots = list({id(shot): shot for pair in pairs for shot in (pair.a, pair.b)}.values())
-    seconds = describe(shots, network)
+    given = arguments.pairs or ["", ",".join(SOURCES)]
+    folds = {folder: names.split(",") for folder, names in zip(given[::2], given[1::2], strict=True)}
+    print(f"seed {arguments.seed}; {machine()}; one thread; copies by agpis.simulate.pair, style `test`;", end=" ")
+    print(f"up to {arguments.products} products a source, three times that of magento", flush=True)
+    pairs, calibration, network = gathered(folds, arguments.data, arguments.products, arguments.seed)
     sources, positive, kinds = labels(pairs)
     counts = ", ".join(f"{(kinds == kind).sum()} of {kind}" for kind in (*NEGATIVES, "other"))
-    print(f"{len(shots)} pictures, {positive.sum()} copies, pairs: {counts};", end=" ")
-    print(f"network {1000 * seconds:.1f} ms a picture\n", flush=True)
+    print(f"{positive.sum()} copies, pairs: {counts}\n", flush=True)
 
-    keys = arguments.statistics.split(",")
+    keys, patch_keys = arguments.statistics.split(","), duplicates.STATISTICS["patches"]
     found, values, dense_cost = statistics(pairs, keys, calibration)
-    patch_keys = duplicates.STATISTICS["patches"]
     _, patch_values, patch_cost = statistics(pairs, patch_keys, calibration, with_pixels=False)
-    ours = left_out(values, pairs)
-    print(f"| {' | '.join(HEADER)} |\n{'|---' * len(HEADER)}|")
-    print(line("dense, fitted without the source", ours, pairs, f"{1000 * dense_cost:.1f}"))
-    as_set = np.array([match.probability for match in found])
-    print(line("dense, coefficients as they are", as_set, pairs, ""))
-    print(line("patches only", left_out(patch_values, pairs), pairs, f"{1000 * patch_cost:.1f}"), flush=True)
+    ours = left_out(values, pairs, list(folds.values()))
+    scored = {"dense, fitted without the fold": ours, "dense, coefficients as they are": logits(found)}
+    costs = {"dense, fitted without the fold": dense_cost, "patches only": patch_cost}
+    scored["patches only"] = left_out(patch_values, pairs, list(folds.values()))
     if not arguments.no_simple:
-        for name, finder in (("global cosine", cosine), ("perceptual hash", perceptual_hash)):
-            started = time.process_time()
-            scores = np.array([finder(pair) for pair in pairs])
-            print(line(name, scores, pairs, f"{1000 * (time.process_time() - started) / len(pairs):.1f}"), flush=True)
-        for name, local in (
-            ("ORB, geometric check", Local(cv2.ORB.create(nfeatures=500, fastThreshold=7), cv2.NORM_HAMMING)),
-            ("SIFT, geometric check", Local(cv2.SIFT.create(nfeatures=500), cv2.NORM_L2)),
-        ):
-            scores = np.array([local(pair) for pair in pairs])
-            print(line(name, scores, pairs, f"{1000 * local.seconds:.1f}"), flush=True)
+        scored.update(simple(pairs, costs))
+    print(f"| {' | '.join(HEADER)} |\n{'|---' * len(HEADER)}|")
+    for name, scores in scored.items():
+        print(line(name, scores, pairs, f"{1000 * costs[name]:.1f}" if name in costs else ""))
+    print("\nby source: single AUC / recall; combined AUC / recall, at the limit of all")
+    print("\n".join(source_lines(scored, pairs)), flush=True)
+    same = explained(pairs, found)
+    print(
+        f"\nsisters that an edit of the simulator's own ranges explains as well as it does copies: {same.sum()}:",
+        end=" ",
+    )
+    print(", ".join(f"{name} {(same & (sources == name)).sum()}" for name in dict.fromkeys(sources.tolist())))
+    left = [pair for pair, one in zip(pairs, same, strict=True) if not one]
+    print("without these:")
+    print("\n".join(source_lines({name: scores[~same] for name, scores in scored.items()}, left)), flush=True)
+    for name, scores in scored.items():
+        print(line(name, scores[~same], left, ""))
 
     right = {kind: boxes(pairs, found, kind) for kind in ("crop", "combined")}
     print("\nboxes with IoU >= 0.5:", ", ".join(f"{kind} {s:.3f} of {n}" for kind, (s, n) in right.items()))
     gallery = speed(pairs, calibration)
     print(f"dense beyond the image graph, galleries of 7: {1000 * gallery:.1f} ms a picture (CPU, one thread)")
-    hard = np.isin(kinds, NEGATIVES)
-    cut = threshold_for_false_alarms(ours[hard], 0.01)
-    for at in np.argsort(-ours)[: int((~positive & (ours > cut)).sum() + positive.sum())]:
-        if not positive[at] and ours[at] > cut:
-            pair = pairs[at]
-            print(f"  taken for a copy: {pair.kind} {pair.a.source} {pair.a.sku}/{pair.a.view}", end=" ")
-            print(f"{pair.b.sku}/{pair.b.view}{' (copy)' if pair.b.copied else ''}, logit {ours[at]:.1f}")
-    by_source = {}
-    for source in names:
-        mask = (sources == source) & (kinds != "other") & (kinds != "combined")
-        if len(set(positive[mask])) == 2:
-            recall = (ours[mask & positive] > cut).mean()
-            by_source[source] = {"AUC": auc(ours[mask], positive[mask]), "recall": float(recall)}
-            print(f"  {source}: AUC {by_source[source]['AUC']:.4f}, recall {recall:.3f}", flush=True)
+    error = expected_calibration_error(1 / (1 + np.exp(-ours)), positive)
+    print(f"expected calibration error, fitted without the fold: {error:.4f}")
+    alarms(ours, pairs, same)
     if arguments.fit:
-        fits = {
-            "dense": coefficients(keys, values, positive),
-            "patches": coefficients(patch_keys, patch_values, positive),
-        }
-        figures = measure(ours, pairs)
-        # Where all is told apart, 1 % of the false alarms would lie far down: a copy should be likelier than not.
-        threshold = max(0.5, float(1 / (1 + np.exp(-figures.limit))))
-        made = {
-            "calibration": {**calibration, **fits},
-            "thresholds": {
-                "duplicate": {
-                    "value": round(threshold, 4),
-                    "data": f"at most 1 % false alarms on {hard.sum()} pairs of other views and sister products, "
-                    f"at least 0.5; each source left out in turn: {', '.join(names)}; python -m bench.duplicates",
-                }
-            },
-            "metrics": {
-                "duplicates": {
-                    "AUC": {kind: asdict(one) for kind, one in figures.auc.items()},
-                    "recall at 1 % false alarms": {kind: asdict(one) for kind, one in figures.recall.items()},
-                    "left_out": by_source,
-                    "ms a picture": round(1000 * gallery, 2),
-                    "machine": machine(),
-                }
-            },
+        made = fit(arguments, given, pairs, (keys, values), patch_values, ours, calibration)
+        made["metrics"]["duplicates"] |= {
+            "ms a picture": round(1000 * gallery, 2),
+            "calibration error": round(error, 4),
         }
         print(json.dumps({name: made[name] for name in ("calibration", "thresholds")}, indent=1))
         if arguments.into:
             merge(arguments.into, made)
     if arguments.edgeboxes:
-        rng = np.random.default_rng(arguments.seed)
-        chosen = rng.permutation(len(pairs))[: arguments.edgeboxes]
-        some = [pairs[i] for i in chosen]
+        compare_edgeboxes(pairs, ours, network, arguments.edgeboxes, arguments.seed)
+
+
+def gathered(
+    folds: dict[str, list[str]], data: Path, products: int, seed: int
+) -> tuple[list[Pair], dict[str, Any], Network]:
+    """Pairs of all folds, described by their bundles; calibration and network of the last bundle."""
+    pairs: list[Pair] = []
+    for folder, names in folds.items():
+        network, calibration = of_bundle(folder) if folder else (imagenet(data), {})
+        some = collect(data, names, products, seed)
+        shots = list({id(shot): shot for pair in some for shot in (pair.a, pair.b)}.values())
+        seconds = describe(shots, network)
+        pairs += some
+        print(f"{folder or 'imagenet'}: {', '.join(names)}; {len(shots)} pictures, {1000 * seconds:.1f} ms each")
+    return pairs, calibration, network
+
+
+def logits(found: Sequence[duplicates.PairMatch]) -> NDArray[np.float64]:
+    chance = np.clip([match.probability for match in found], 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(chance / (1 - chance)), np.float64)
+
+
+def simple(pairs: Sequence[Pair], costs: dict[str, float]) -> dict[str, NDArray[np.float64]]:
+    """Scores of the simple finders; sets their CPU seconds a pair in `costs`."""
+    scored = {}
+    for name, finder in (("global cosine", cosine), ("perceptual hash", perceptual_hash)):
         started = time.process_time()
-        best = np.array([edge(pair, lambda crops: network(crops)[1])[0] for pair in some])
-        cost = (time.process_time() - started) / len(some)
-        print(f"\nEdgeBoxes and dense on the same {len(some)} pairs:")
-        print(line("edgeboxes", best, some, f"{1000 * cost:.0f}"))
-        print(line("dense", ours[chosen], some, ""))
+        scored[name] = np.array([finder(pair) for pair in pairs])
+        costs[name] = (time.process_time() - started) / len(pairs)
+    for name, local in (
+        ("ORB, geometric check", Local(cv2.ORB.create(nfeatures=500, fastThreshold=7), cv2.NORM_HAMMING)),
+        ("SIFT, geometric check", Local(cv2.SIFT.create(nfeatures=500), cv2.NORM_L2)),
+    ):
+        scored[name] = np.array([local(pair) for pair in pairs])
+        costs[name] = local.seconds
+    return scored
+
+
+def alarms(scores: NDArray[np.float64], pairs: Sequence[Pair], same: NDArray[np.bool_]) -> None:
+    """Prints the negatives above the limit."""
+    _, positive, kinds = labels(pairs)
+    limit = threshold_for_false_alarms(scores[np.isin(kinds, NEGATIVES)], 0.01)
+    for at in np.argsort(-scores):
+        if scores[at] > limit and not positive[at]:
+            pair = pairs[at]
+            print(f"  taken for a copy: {pair.kind} {pair.a.source} {pair.a.sku}/{pair.a.view}", end=" ")
+            print(f"{pair.b.sku}/{pair.b.view}{' (copy)' if pair.b.copied else ''}, logit {scores[at]:.1f}", end="")
+            print(", an edit explains it" if same[at] else "")
+
+
+def fit(
+    arguments: argparse.Namespace,
+    given: Sequence[str],
+    pairs: Sequence[Pair],
+    dense: tuple[Sequence[str], NDArray[np.float64]],
+    patch_values: NDArray[np.float64],
+    ours: NDArray[np.float64],
+    calibration: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """What a bundle takes: coefficients fitted on all pairs, the threshold, and the figures of those left out."""
+    sources, positive, kinds = labels(pairs)
+    hard, figures = np.isin(kinds, NEGATIVES), measure(ours, pairs)
+    names = ", ".join(dict.fromkeys(sources.tolist()))
+    # Where all is told apart, 1 % of the false alarms would lie far down: a copy should be likelier than not.
+    threshold = max(0.5, float(1 / (1 + np.exp(-figures.limit))))
+    above = ours > np.log(threshold / (1 - threshold) if threshold < 1 else np.inf)
+    single = positive & (kinds != "combined")
+    return {
+        "calibration": {
+            **calibration,
+            "dense": coefficients(*dense, positive),
+            "patches": coefficients(duplicates.STATISTICS["patches"], patch_values, positive),
+        },
+        "thresholds": {
+            "duplicate": {
+                "value": round(threshold, 4),
+                "data": f"at most 1 % false alarms on {hard.sum()} pairs of other views and sister products, "
+                f"at least 0.5, fitted without the fold; left out: {names}; python -m bench.duplicates",
+            }
+        },
+        "metrics": {
+            "duplicates": {
+                "AUC": {kind: asdict(one) for kind, one in figures.auc.items()},
+                "recall at 1 % false alarms": {kind: asdict(one) for kind, one in figures.recall.items()},
+                "at the threshold": {
+                    "false alarms": float(above[hard].mean()),
+                    "recall, single changes": float(above[single].mean()),
+                    "recall, combined": float(above[kinds == "combined"].mean()),
+                },
+                "left_out": by_source(ours, pairs),
+                "command": f"python -m bench.duplicates {' '.join(given)} --products {arguments.products} "
+                f"--seed {arguments.seed}",
+                "machine": machine(),
+            }
+        },
+    }
+
+
+def compare_edgeboxes(
+    pairs: Sequence[Pair], ours: NDArray[np.float64], network: Network, count: int, seed: int
+) -> None:
+    """Prints both matchers on some of the pairs."""
+    chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
+    some = [pairs[i] for i in chosen]
+    started = time.process_time()
+    best = np.array([edge(pair, lambda crops: network(crops)[1])[0] for pair in some])
+    cost = (time.process_time() - started) / len(some)
+    print(f"\nEdgeBoxes and dense on the same {len(some)} pairs:")
+    print(line("edgeboxes", best, some, f"{1000 * cost:.0f}"))
+    print(line("dense", ours[chosen], some, ""))
 
 
 def merge(path: Path, made: dict[str, dict[str, Any]]) -> None:
