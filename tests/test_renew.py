@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +15,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agpis import stacking, trees
 from agpis.bundle import open_bundle
-from agpis.bundle_manifest import read_manifest
+from agpis.bundle_manifest import Stacking, read_manifest
 from agpis.checkpoint import read_checkpoint
 from agpis.data import Verdict
 from agpis.errors import OutputError, SettingsError
 from agpis.locks import locked
 from agpis.renew import Renewal, renew
+from agpis.renewal_fit import fitted
 from agpis.renewal_folder import RENEWALS, STALE, Home, Plan
 from agpis.renewal_page import Comparison
+from agpis.rule_changes import rule_changes
 from agpis.samples import split_of
 from agpis.verdict_commands import register
 from agpis.verdicts import read_verdicts
@@ -201,3 +206,24 @@ def test_too_few_verdicts_change_nothing(tmp_path: Path, reviews: Path, tiny_bun
 def test_what_cannot_be_meant(change: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Renewal(**change)  # type: ignore[arg-type]
+
+
+def test_what_is_fitted_on_the_validation_verdicts(reviews: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Of a base with stacking: its trees are tried, the evidence is weighed, the threshold set as was asked."""
+    from tests.test_stacking import fitted as drawn_trees
+
+    base, new = tmp_path / "base", tmp_path / "new"
+    for folder in (base, new):
+        shutil.copytree(tiny_bundle, folder)
+    entry = Stacking(features=stacking.FEATURES, data="drawn rows")
+    trees.put(base, trees.to_onnx(drawn_trees()[0]), entry)
+    rulebook = open_bundle(base).rulebook
+    checked = [v for v in read_verdicts(reviews / "verdicts.jsonl") if isinstance(v, Verdict)][:60]
+    notes = fitted(open_bundle(base), new, checked, rule_changes(rulebook, rulebook), withheld=0.25)
+    assert notes[0].startswith("Stacking of tiny: AUC on the validation verdicts 0.")
+    manifest = read_manifest(new)
+    assert manifest.weighing is not None
+    assert manifest.thresholds["qualified"].data.startswith("withholds 25.0% of ")
+    found = [float(number) for number in re.findall(r"0\.\d{3}", notes[0])]
+    assert (manifest.stacking is not None) == (found[0] >= found[1])
+    assert open_bundle(new).thresholds["qualified"] == manifest.thresholds["qualified"].value
