@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,26 @@ OPSET = 3
 """Of the domain ai.onnx.ml, the first with trees that take float32 rows of any number."""
 
 
-def fit(rows: npt.NDArray[np.float32], accepted: npt.NDArray[np.bool_], *, seed: int) -> Any:
-    """scikit-learn's stochastic gradient boosting (Friedman 2002) on features (n, F) and what is qualified (n,).
+OWN = 0.5
+"""Part of the sequence model's own log odds that is added to what the trees say: on faults of one image it is the
+better witness. Of 0, 0.15, 0.3, 0.5 and 1 on six sources, each left out in turn, AUC 0.846, 0.848, 0.849, 0.850,
+0.849."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """scikit-learn's gradient boosting, and what is added to it."""
+
+    model: Any
+
+    def logits(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Log odds (n,) that sequences with features (n, F) are qualified."""
+        found = self.model.decision_function(rows) + OWN * rows[:, FEATURES.index("qualified")]
+        return np.asarray(found, np.float64)
+
+
+def fit(rows: npt.NDArray[np.float32], accepted: npt.NDArray[np.bool_], *, seed: int) -> Trees:
+    """Stochastic gradient boosting (Friedman 2002) on features (n, F) and what is qualified (n,).
 
     Raises:
         MissingExtra: scikit-learn is not installed.
@@ -45,11 +64,11 @@ def fit(rows: npt.NDArray[np.float32], accepted: npt.NDArray[np.bool_], *, seed:
         max_features=0.2,
         random_state=seed,
     )
-    return model.fit(rows, accepted)
+    return Trees(model.fit(rows, accepted))
 
 
-def to_onnx(model: Any) -> bytes:
-    """The fitted trees as an ONNX graph: `features` float32 (S, F) -> `logit` float32 (S, 1).
+def to_onnx(trees: Trees) -> bytes:
+    """`Trees.logits` as an ONNX graph: `features` float32 (S, F) -> `logit` float32 (S, 1).
 
     Raises MissingExtra where onnx is not installed.
     """
@@ -57,52 +76,67 @@ def to_onnx(model: Any) -> bytes:
         from onnx import TensorProto, checker, helper
     except ImportError as error:
         raise MissingExtra("onnx", "train", "Writing boosted trees as a graph") from error
-    nodes: dict[str, list[Any]] = {
-        name: []
-        for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "hitrates")
-    }
-    leaves: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
+    model, branches, leaves = trees.model, _Table(), _Table()
     for number, (estimator,) in enumerate(model.estimators_):
         tree = estimator.tree_
         for node in range(tree.node_count):
-            leaf = tree.children_left[node] < 0
-            entry = {
-                "treeids": number,
-                "nodeids": node,
-                "featureids": 0 if leaf else int(tree.feature[node]),
-                "values": 0.0 if leaf else _down(float(tree.threshold[node])),
-                "modes": "LEAF" if leaf else "BRANCH_LEQ",
-                "truenodeids": 0 if leaf else int(tree.children_left[node]),
-                "falsenodeids": 0 if leaf else int(tree.children_right[node]),
-                "hitrates": 1.0,
-            }
-            for name, value in entry.items():
-                nodes[name].append(value)
-            if leaf:
-                weight = float(model.learning_rate * tree.value[node, 0, 0])
-                for name, value in (("treeids", number), ("nodeids", node), ("ids", 0), ("weights", weight)):
-                    leaves[name].append(value)
+            if tree.children_left[node] < 0:
+                branches.add(number, node, featureids=0, values=0.0, modes="LEAF", truenodeids=0, falsenodeids=0)
+                leaves.add(number, node, ids=0, weights=float(model.learning_rate * tree.value[node, 0, 0]))
+            else:
+                branches.add(
+                    number,
+                    node,
+                    featureids=int(tree.feature[node]),
+                    values=_down(float(tree.threshold[node])),
+                    modes="BRANCH_LEQ",
+                    truenodeids=int(tree.children_left[node]),
+                    falsenodeids=int(tree.children_right[node]),
+                )
     (share,) = np.asarray(model.init_.class_prior_)[1:]
-    trees = helper.make_node(
-        "TreeEnsembleRegressor",
-        ["features"],
-        ["logit"],
-        domain="ai.onnx.ml",
-        n_targets=1,
-        base_values=[float(np.log(share / (1.0 - share)))],
-        **{f"nodes_{name}": values for name, values in nodes.items()},
-        **{f"target_{name}": values for name, values in leaves.items()},
-    )
+    nodes = [
+        helper.make_node(
+            "TreeEnsembleRegressor",
+            ["features"],
+            ["grown"],
+            domain="ai.onnx.ml",
+            n_targets=1,
+            base_values=[float(np.log(share / (1.0 - share)))],
+            **branches.named("nodes"),
+            **leaves.named("target"),
+        ),
+        helper.make_node("Gather", ["features", "column"], ["own"], axis=1),
+        helper.make_node("Mul", ["own", "part"], ["added"]),
+        helper.make_node("Add", ["grown", "added"], ["logit"]),
+    ]
     graph = helper.make_graph(
-        [trees],
+        nodes,
         "stacking",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["S", len(FEATURES)])],
         [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["S", 1])],
+        [
+            helper.make_tensor("column", TensorProto.INT64, [1], [FEATURES.index("qualified")]),
+            helper.make_tensor("part", TensorProto.FLOAT, [], [OWN]),
+        ],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", OPSET)]
     made = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     checker.check_model(made)
     return bytes(made.SerializeToString())
+
+
+class _Table:
+    """Attributes of a TreeEnsemble operator: one list a name, one entry a node."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {}
+
+    def add(self, tree: int, node: int, **values: Any) -> None:
+        for name, value in {"treeids": tree, "nodeids": node, **values}.items():
+            self.columns.setdefault(name, []).append(value)
+
+    def named(self, prefix: str) -> dict[str, list[Any]]:
+        return {f"{prefix}_{name}": values for name, values in self.columns.items()}
 
 
 def _down(threshold: float) -> float:

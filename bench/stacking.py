@@ -14,6 +14,8 @@ did not see their source. About 2 minutes a source on one core.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +85,7 @@ def shared(rows: Rows, rng: np.random.Generator) -> NDArray[np.intp]:
 def fitted(parts: Sequence[Rows], seed: int, data: str) -> tuple[bytes, Stacking]:
     """Trees on all of `parts`, calibrated by trees that leave a source out in turn."""
 
-    def trained(on: Sequence[Rows]) -> object:
+    def trained(on: Sequence[Rows]) -> trees.Trees:
         return trees.fit(
             np.concatenate([part.features for part in on]), np.concatenate([part.qualified for part in on]), seed=seed
         )
@@ -96,7 +98,7 @@ def fitted(parts: Sequence[Rows], seed: int, data: str) -> tuple[bytes, Stacking
         for part in parts:
             if part.source == source:
                 picked = shared(part, rng)
-                p.append(model.predict_proba(part.features[picked])[:, 1])  # type: ignore[attr-defined]
+                p.append(1.0 / (1.0 + np.exp(-model.logits(part.features[picked]))))
                 good.append(part.qualified[picked])
     temperature, shift = 1.0, 0.0
     if p:
@@ -143,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folds.arguments(parser)
     parser.add_argument("--write", action="store_true", help="put the trees of the other folds into each fold's bundle")
     parser.add_argument("--into", type=Path, help="bundle that gets the trees fitted on all sources")
+    parser.add_argument("--keep", type=Path, help="folder for what was drawn; taken from there the next time")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of sequences")
     parser.add_argument("--seed", type=int, default=500)
     options = parser.parse_args(arguments)
@@ -157,9 +160,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for source in fold.sources:
             products = fold.products(source)
             for drawn, style, seed in ((train, Style.train(), options.seed), (test, Style.test(), options.seed + 1)):
-                looks = draw(fold.bundle, products, rejected, accepted, seed, say=False, style=style)
-                drawn.setdefault(fold.folder, []).append(rows_of(source, fold.bundle, looks))
-            print(f"{source}: {len(looks)} sequences a style, by {fold.folder}", flush=True)
+                key = f"{source}-{seed}-{rejected}-{accepted}-{marked(fold.bundle)}.pickle"
+                kept = options.keep / key if options.keep else None
+                if kept is not None and kept.exists():
+                    rows = pickle.loads(kept.read_bytes())
+                else:
+                    looks = draw(fold.bundle, products, rejected, accepted, seed, say=False, style=style)
+                    rows = rows_of(source, fold.bundle, looks)
+                    if kept is not None:
+                        kept.parent.mkdir(parents=True, exist_ok=True)
+                        kept.write_bytes(pickle.dumps(rows))
+                drawn.setdefault(fold.folder, []).append(rows)
+            print(f"{source}: {len(rows.sku)} sequences a style, by {fold.folder}", flush=True)
     alone: list[dict[str, Interval]] = []
     stacked: list[dict[str, Interval]] = []
     print(f"\n{'source':26s}" + "".join(f"{name:>8s}" for name in ("AUC", *SCOPES, "R@P.9", "ECE")))
@@ -169,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             names = ", ".join(rows.source for rows in others)
             data = f"simulated sequences of {names}, left out of the bundles that looked; python -m bench.stacking"
             graph, entry = fitted(others, options.seed, data)
-            bundle = kept(fold, graph, entry, write=options.write)
+            bundle = with_trees(fold, graph, entry, write=options.write)
         for rows in test[fold.folder]:
             alone.append(measured(rows.alone, rows, options.seed))
             print(line(f"{rows.source}, sequence model", alone[-1]), flush=True)
@@ -192,7 +204,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trees.put(options.into, *fitted(both, options.seed, data + "python -m bench.stacking"))
 
 
-def kept(fold: folds.Fold, graph: bytes, entry: Stacking, *, write: bool) -> Bundle:
+def marked(bundle: Bundle) -> str:
+    """The graphs that look at sequences, in a few letters."""
+    graphs = bundle.manifest.graphs
+    names = sorted({bundle.manifest.roles[role] for role in ("rules", "tokens", "sequence")})
+    return hashlib.sha256("".join(graphs[name].sha256 for name in names).encode()).hexdigest()[:12]
+
+
+def with_trees(fold: folds.Fold, graph: bytes, entry: Stacking, *, write: bool) -> Bundle:
     """The fold's bundle with these trees; on disk only where `write` says so."""
     if write:
         return trees.put(Path(fold.folder), graph, entry)
