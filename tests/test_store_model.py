@@ -207,7 +207,7 @@ class Reviewing(RuleBasedStateMachine):
         assert self.store.facets().open == sum(known.open() for known in self.model.values())
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("sqlite", 30), ("postgres", 8)])
+@pytest.mark.parametrize(("kind", "examples"), [("sqlite", 20), ("postgres", 6)])
 def test_the_store_does_as_the_model(kind: str, examples: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     made = tmp_path / "empty.db"
     server: PostgresServer | None = None

@@ -21,7 +21,7 @@ from tests.stores import decision, postgres
 
 __all__ = ["postgres"]  # a fixture
 
-COUNT = 90
+COUNT = 60
 REVIEWERS = ("ann", "bob", "cid")
 
 
@@ -126,7 +126,7 @@ def test_adding_is_killed_and_run_again(kind: str, tmp_path: Path, request: pyte
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
         url = server.database()
-    count = 4000
+    count = 2000
     with open_store(url) as store:
         worker = start("add", url, str(count))
         end = time.monotonic() + 60
