@@ -25,6 +25,11 @@ from tests.review_shop import HOSTILE, PASSWORD, decision, prepare_shop
 
 pytestmark = pytest.mark.browser
 LOADED = "[...document.querySelectorAll('#sequence img')].every(i => i.complete && i.naturalWidth)"
+SHAPES = """[...document.querySelectorAll(".photo")].map(photo => {
+  const a = photo.getBoundingClientRect(), b = photo.querySelector(".frame").getBoundingClientRect();
+  const inside = b.top >= a.top - 1 && b.bottom <= a.bottom + 1 && b.left >= a.left - 1 && b.right <= a.right + 1;
+  return [inside, Math.round(50 * b.width / b.height) / 50];
+})"""
 PRESS_A = 'document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "a", bubbles: true, repeat: repeat}))'
 COMMAND = "import typer; from agpis.review_commands import register; app = typer.Typer(); register(app); app()"
 
@@ -516,6 +521,11 @@ def test_hostile_texts_names_and_widths(prepared: Path, tmp_path: Path, browser:
         assert me.page.locator("#feedback").input_value() == HOSTILE
         assert me.page.locator("main script:not([type])").count() == 0
         assert me.page.title() != "owned"
+        assert me.page.evaluate(SHAPES) == [[True, 0.8]] * 5  # photos of 480 x 600, whole
+        for width, height in ((1366, 720), (1900, 560), (390, 844)):
+            me.page.set_viewport_size({"width": width, "height": height})
+            assert me.page.evaluate(SHAPES) == [[True, 0.8]] * 5
+        me.page.set_viewport_size({"width": 820, "height": 1180})
         # A finger: mark, draw, swap in, judge.
         me.page.locator('.photo[data-n="1"]').tap()
         assert me.page.locator(".blamed").count() == 1

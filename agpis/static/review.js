@@ -296,7 +296,7 @@
 
   // A frame of the picture's shape within its square: boxes are percentages of it.
   function shape(frame, about, image) {
-    const fit = (w, h) => { frame.style.aspectRatio = `${w} / ${h}`; frame.style[w >= h ? "width" : "height"] = "100%"; };
+    const fit = (w, h) => frame.style.setProperty("--ratio", w / h);
     if (about.size) fit(...about.size);
     else if (image.naturalWidth) fit(image.naturalWidth, image.naturalHeight);
     else image.addEventListener("load", () => fit(image.naturalWidth, image.naturalHeight), { once: true });
