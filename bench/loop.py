@@ -337,14 +337,17 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, caption: str) -> None:
 
 
 def with_splits(store: Store, out: Path, cases: dict[str, Case]) -> Path:
-    """The verdicts of `agpis verdicts export --every`, split by product: its uploads have skus of their own here."""
+    """The verdicts of `agpis verdicts export --every` under their product's sku, of which an upload is one of many, and
+    split by it."""
     found = export_verdicts(store, out, every=True)
 
     def split(sku: str) -> str:
-        at = zlib.crc32(f"split/{cases[sku].key}".encode()) / 2**32
+        at = zlib.crc32(f"split/{sku}".encode()) / 2**32
         return "train" if at < 0.7 else "validation" if at < 0.85 else "test"
 
-    write_verdicts([replace(verdict, split=split(verdict.sku)) for verdict in found.verdicts], out)
+    skus = [cases[verdict.sku].key for verdict in found.verdicts]
+    kept = [replace(v, sku=sku, split=split(sku)) for v, sku in zip(found.verdicts, skus, strict=True)]
+    write_verdicts(kept, out)
     return out
 
 

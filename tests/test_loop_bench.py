@@ -12,7 +12,8 @@ import pytest
 from agpis.data import Candidate, Decision, Image, Product, Verdict
 from agpis.rulebook import load_rulebook
 from agpis.simulate import Catalogued
-from bench.loop import Fresh, correction, group_of, judged, review_in_store, review_over_http, served
+from agpis.verdicts import read_verdicts
+from bench.loop import Fresh, correction, group_of, judged, review_in_store, review_over_http, served, with_splits
 from bench.uploads import Case, Truth, review, verdict
 from tests.drawn_store import a_store
 
@@ -86,6 +87,9 @@ def test_over_http_he_says_the_same_as_in_the_store(tmp_path: Path) -> None:
             else:
                 done.append(review_in_store(store, cases, RULEBOOK, 7))
             given.append([replace(v, time="") for v in store.verdicts()])
+            written = list(read_verdicts(with_splits(store, tmp_path / "v.jsonl", cases)))
+            assert {v.sku for v in written if isinstance(v, Verdict)} == {case.key for case in list(cases.values())[:7]}
+            assert all(isinstance(v, Verdict) and v.split for v in written)
     assert len(given[0]) == 7
     assert given[0] == given[1]
     assert done[0] == done[1]
