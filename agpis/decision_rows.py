@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agpis.data import Decision
+from agpis.data import Decision, Status
 from agpis.errors import StoreError
 from agpis.records import Added, Item
 from agpis.schema import DEAD, EMPTY, OPEN, decision_bodies, decision_rules, decisions, plain
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BATCH = 500
 """Decisions of one transaction, or of one reading."""
+SEQUENCED: tuple[Status, ...] = ("generated", "below_threshold")
+"""Statuses of decisions with a sequence."""
 LARGEST_ID = 2**63 - 1
 LONGEST = 300
 """Letters of a sku, bundle or rule: PostgreSQL indexes no more than 2,700 bytes."""
@@ -87,8 +89,15 @@ def _row(decision: Decision, base: str, now: datetime) -> dict[str, Any]:
         "lot": int.from_bytes(lot, "big") / 2**48,
         "digest": hashlib.sha256(_body(decision).encode()).hexdigest(),
         "added": now,
-        "state": OPEN if decision.sequence else EMPTY if decision.candidates else DEAD,
+        "state": waiting(decision),
     }
+
+
+def waiting(decision: Decision) -> int:
+    """Its `state` while it has no verdict."""
+    if decision.sequence and decision.status in SEQUENCED:
+        return OPEN
+    return EMPTY if decision.candidates or decision.sequence else DEAD
 
 
 def _body(decision: Decision) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from agpis.data import STATUSES
+from agpis.decision_rows import SEQUENCED
 from agpis.errors import SettingsError, StoreError
 from agpis.records import Facets, Listed, Query
 from agpis.schema import DONE, EMPTY, OPEN, decision_rules, decisions, leases, plain
@@ -17,7 +18,6 @@ MOST = 1000
 """Most decisions of one page."""
 WORDS = 10
 """Words of a search text that are looked for; further ones are passed over."""
-_WITH_SEQUENCE = {"generated", "below_threshold"}
 
 Condition = sa.ColumnElement[bool]
 
@@ -27,9 +27,10 @@ def conditions(query: Query) -> list[Condition]:
     _check(query)
     c = decisions.c
     found: list[Condition] = []
-    waiting = (OPEN,) if set(query.status) <= _WITH_SEQUENCE else (OPEN, EMPTY)
     if query.reviewed == "open":
-        found.append(c.state == OPEN if len(waiting) == 1 else c.state.in_(waiting))
+        sequenced = {status in SEQUENCED for status in query.status} or {True}
+        states = [state for state, kind in ((OPEN, True), (EMPTY, False)) if kind in sequenced]
+        found.append(c.state.in_(states) if len(states) > 1 else c.state == states[0])
     elif query.reviewed == "done":
         found.append(c.state == DONE)
     if query.status:

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from agpis.decision_rows import LARGEST_ID, items, unknown
+from agpis.decision_rows import LARGEST_ID, items, unknown, waiting
 from agpis.errors import SettingsError
 from agpis.filters import conditions, ordering
 from agpis.records import Item, Query
@@ -47,8 +47,8 @@ def lease(
         raise SettingsError("bad_lease", f"found double {double}, a share of decisions; allowed is 0 to 1")
     reviewer = named(reviewer)
     c = decisions.c
-    waiting = conditions(replace(query, reviewed="open"))
-    wanted = [*waiting, c.id.not_in([id for id in passing if 0 < id <= LARGEST_ID])]
+    open_ones = conditions(replace(query, reviewed="open"))
+    wanted = [*open_ones, c.id.not_in([id for id in passing if 0 < id <= LARGEST_ID])]
     columns = (c.id, c.wanted, c.verdicts, c.lot, c.status, c.state)
     mine = leases.c.decision == c.id, leases.c.reviewer == reviewer
     held = connection.execute(
@@ -165,7 +165,7 @@ def settle(connection: sa.Connection, now: datetime, row: Row, wanted: int | Non
         connection.execute(leases.delete().where(c.decision == row.id))
     else:
         if row.state == DONE:
-            state = OPEN if _has_sequence(connection, row.id) else EMPTY
+            state = waiting(items(connection, decisions.c.id == row.id)[row.id].decision)
         ends = sa.select(c.until).where(c.decision == row.id, c.until > now).order_by(c.until)
         ends_at = connection.execute(ends).scalars().all()
         if len(ends_at) >= places:
@@ -178,10 +178,6 @@ def settle(connection: sa.Connection, now: datetime, row: Row, wanted: int | Non
     if state != row.state:
         rules = decision_rules
         connection.execute(rules.update().where(rules.c.decision == row.id).values(state=state))
-
-
-def _has_sequence(connection: sa.Connection, decision_id: int) -> bool:
-    return bool(items(connection, decisions.c.id == decision_id)[decision_id].decision.sequence)
 
 
 def _unjudged(reviewer: str) -> sa.ColumnElement[bool]:
