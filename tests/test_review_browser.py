@@ -31,7 +31,6 @@ SHAPES = """[...document.querySelectorAll(".photo")].map(photo => {
   return [inside, Math.round(50 * b.width / b.height) / 50];
 })"""
 PRESS_A = 'document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "a", bubbles: true, repeat: repeat}))'
-COMMAND = "import typer; from agpis.review_commands import register; app = typer.Typer(); register(app); app()"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-c", COMMAND, "review", str(self.file), "--port", str(self.port), *self.options]
+        command = [sys.executable, "-m", "agpis", "review", str(self.file), "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         assert "Review pages: http://127.0.0.1" in self.process.stdout.readline()
