@@ -12,17 +12,15 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agpis.data import Decision, Status
+from agpis.data import Decision
 from agpis.errors import StoreError
 from agpis.records import Added, Item
-from agpis.schema import DEAD, EMPTY, OPEN, decision_bodies, decision_rules, decisions, plain
+from agpis.schema import DEAD, EMPTY, OPEN, SEQUENCED, decision_bodies, decision_rules, decisions, plain
 
 T = TypeVar("T")
 
 BATCH = 500
 """Decisions of one transaction, or of one reading."""
-SEQUENCED: tuple[Status, ...] = ("generated", "below_threshold")
-"""Statuses of decisions with a sequence."""
 LARGEST_ID = 2**63 - 1
 LONGEST = 300
 """Letters of a sku, bundle or rule: PostgreSQL indexes no more than 2,700 bytes."""

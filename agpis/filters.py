@@ -9,10 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from agpis.data import STATUSES
-from agpis.decision_rows import SEQUENCED
 from agpis.errors import SettingsError, StoreError
 from agpis.records import Facets, Listed, Query
-from agpis.schema import DONE, EMPTY, OPEN, decision_rules, decisions, leases, plain
+from agpis.schema import DONE, EMPTY, OPEN, SEQUENCED, decision_rules, decisions, leases, plain
 
 MOST = 1000
 """Most decisions of one page."""
