@@ -13,15 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from agpis.data import Status
-
 VERSION = "0002"
 """The newest migration."""
 VERSION_TABLE = "agpis_schema_version"
 
 OPEN, EMPTY, DONE, DEAD = 1, 2, 0, 3
 """Values of `state`: waits for a verdict; waits, but has no sequence; has its verdicts; has no image at all."""
-SEQUENCED: tuple[Status, ...] = ("generated", "below_threshold")
+SEQUENCED = ("generated", "below_threshold")
 """Statuses of decisions with a sequence; the others are EMPTY or DEAD."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
