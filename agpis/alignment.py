@@ -30,6 +30,8 @@ TRIAL_STEPS, STEPS = 2, 8
 """Most Gauss-Newton steps of a first trial and of a refinement."""
 HOPELESS = 0.22
 """Correlation after the trial under which nothing more is done."""
+DOUBTFUL = 0.3
+"""The same for a hypothesis of few keypoints."""
 PROMISING = 0.35
 """Correlation of the coarse tiles under which no hypothesis is looked at closer."""
 SURE = 0.95
@@ -50,7 +52,7 @@ HARDLY = 3.0
 """`misfit` from which on nobody asks where exactly the pictures agree."""
 ROUNDS = 2
 """Of looking for the shared rectangle and aligning it, at most."""
-UNLIKE = 0.4
+UNLIKE = 0.5
 """Correlation of the shared rectangle under which nothing more is done: of 588 copies none had less than 0.6."""
 
 
@@ -397,7 +399,7 @@ class _Blocks:
 
 def hopeless(a: Grey, b: Grey, warp: Warp) -> bool:
     """Whether coarse tiles say that nothing will come of `verify`, at a fifth of its price."""
-    return _refine(a, b, warp, COARSE, TRIAL_STEPS)[1] < HOPELESS
+    return _refine(a, b, warp, COARSE, TRIAL_STEPS)[1] < DOUBTFUL
 
 
 def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:

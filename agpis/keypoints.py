@@ -31,7 +31,7 @@ RIM = 10
 """Letterbox pixels along a picture's edge without keypoints: less than half the patch, which then sees the edge."""
 FAINT = 7
 """Grey levels a corner must stand out by."""
-SUREST = 40
+SUREST = 30
 """Matches out of which transforms are made: the nearest ones."""
 APART = 10.0
 """Letterbox pixels between two matches that fix a transform."""
@@ -93,7 +93,7 @@ def hypothesis(a: Keypoints, b: Keypoints) -> Found | None:
         own = own[np.argsort(-nearness[part][own], kind="stable")]  # the surest first
         kinds.append(_agreed(places[own] * np.array([sign, 1], np.float32), b.places[chosen[part][own]], sign))
     best = max(kinds, key=lambda one: int(one.inliers.sum()))
-    return None if best.inliers.sum() < 2 else _refined(best)
+    return None if best.inliers.sum() < 3 else _refined(best)  # any two agree on something
 
 
 class _Agreement(NamedTuple):

@@ -29,10 +29,10 @@ NOISE, CONTRAST = 5.0, 0.3
 """What a cell is off by where the edit is known: grey levels, and the share of the contrast in the cell."""
 LOOKS = 40.0
 """Independent looks at a swatch, whose cells are alike."""
-ROUNDS = 4
+ROUNDS = 3
 """Of fitting an edit again without what is off, which bends the fit; fewer where nothing is."""
-CLOSE = 0.15
-"""Residual under which the other way need not be tried."""
+CLOSE, FAR = 0.15, 1.5
+"""Residuals under and over which the other way need not be tried."""
 DOUBTFUL = 2.5
 """NOISE times this: cells that are off by more weigh less."""
 BLACK, WHITE = 5.0, 250.0
@@ -102,7 +102,7 @@ def explain(first: Swatch, second: Swatch) -> Explained:
     """
     tolerance = np.sqrt(NOISE**2 + np.square(CONTRAST * np.maximum(first.contrast, second.contrast)))
     there = best = _Fit(first.colours, second.colours, tolerance)
-    if there.residual > CLOSE:  # what one picture lost at black or white, no edit brings back
+    if CLOSE < there.residual < FAR:  # what one picture lost at black or white, no edit brings back
         best = min(there, _Fit(second.colours, first.colours, tolerance), key=lambda fit: fit.residual)
     moved = max(_moved(a, b, best.cells) for a, b in ((first, second), (second, first)))
     strength = best.strength * (1 - min(1.0, moved / MOVED))
