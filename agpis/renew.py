@@ -254,7 +254,8 @@ class _Run:
             base=self._relabelled(changes),
         )
         self.say(f"weighing stage 1's evidence on {len(samples.validation)} validation verdicts")
-        self.notes += fitted(self.base, scratch, samples.validation, changes, withheld=self.wanted.withheld)
+        learned = [verdict for verdict in samples.train if verdict.split == "train"]
+        self.notes += fitted(self.base, scratch, learned, samples.validation, changes, withheld=self.wanted.withheld)
         open_bundle(scratch)
         write_json(self.work / "bundle.json", self.notes[notes:])
         scratch.rename(self.work / "bundle")

@@ -10,18 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from agpis.bundle import Bundle
 from agpis.bundle_manifest import Manifest, Naming, Threshold, read_manifest, write_manifest
 from agpis.columns import Floats
 from agpis.data import Verdict
+from agpis.leading import PLAIN, fit_choice, led_rightly
 from agpis.metrics import auc, threshold_for_withheld
 from agpis.pipeline import Settings
-from agpis.replay import replay
+from agpis.replay import leads, replay
 from agpis.rule_changes import RuleChanges
 from agpis.weighing import FOLDS
 
 WEIGHED = 40
 """Validation verdicts under which the evidence is not weighed and no threshold is moved."""
+LED = 600
+"""Training verdicts that the choice of the primary is fitted on at most: ten weights need no more."""
+LEAST_LED = 20
+"""Validation uploads of whose first image something is known, under which the choice stays."""
 EVERYTHING = Settings(threshold=0.0)
 """Nothing is held back."""
 
@@ -29,6 +36,7 @@ EVERYTHING = Settings(threshold=0.0)
 def fitted(
     base: Bundle,
     folder: Path,
+    train: Sequence[Verdict],
     validation: Sequence[Verdict],
     changes: RuleChanges,
     *,
@@ -38,12 +46,13 @@ def fitted(
 
     Args:
         base: the bundle that it was made from.
+        train: verdicts that the choice of the primary is fitted on; `validation` decides whether it is taken.
         withheld: share that the threshold holds back; None: as much as the base's does.
     """
     plain = read_manifest(folder)
     plain = plain.model_copy(update={"naming": carried_naming(base, plain, changes)})
+    plain, notes = _with_choice(folder, plain, train, validation)
     found = [_appraised(folder, plain, validation)]
-    notes: list[str] = []
     if (stacked := carried_stacking(base, folder, plain)) is not None:
         # Trees that were fitted on the answers of another sequence model stay where they still help.
         found.insert(0, _appraised(folder, stacked, validation))
@@ -62,6 +71,27 @@ def fitted(
         manifest = manifest.model_copy(update={"thresholds": {**manifest.thresholds, "qualified": limit}})
     write_manifest(folder, manifest)
     return notes
+
+
+def _with_choice(
+    folder: Path, manifest: Manifest, train: Sequence[Verdict], validation: Sequence[Verdict]
+) -> tuple[Manifest, list[str]]:
+    """The manifest with a choice of the primary fitted on reviews, where it is right more often on other products."""
+    start = manifest.choice or PLAIN
+    write_manifest(folder, manifest.model_copy(update={"choice": start}))
+    order = np.random.default_rng(0).permutation(len(train))[:LED]
+    told = leads(folder, (train[i] for i in sorted(order)), settings=EVERYTHING)
+    checked = leads(folder, validation, settings=EVERYTHING)
+    before = led_rightly(checked, start)
+    if len(told) < WEIGHED or len(before) < LEAST_LED:
+        said = f"{len(told)} uploads to learn from and {len(before)} to check by; wanted are {WEIGHED} and {LEAST_LED}"
+        return manifest, [f"The choice of the primary stays: first images are known of {said}."]
+    fitted_choice = fit_choice(told, start, f"{len(told)} reviewed uploads, from the weights before: {start.data}")
+    after = led_rightly(checked, fitted_choice)
+    note = f"Choice of the primary: right in {after.mean():.1%} of {len(after)} validation uploads, {before.mean():.1%}"
+    if after.mean() <= before.mean():
+        return manifest, [f"{note} before; it stays as it was."]
+    return manifest.model_copy(update={"choice": fitted_choice}), [f"{note} before."]
 
 
 def _appraised(folder: Path, manifest: Manifest, validation: Sequence[Verdict]) -> Appraisal:

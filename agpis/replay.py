@@ -99,6 +99,50 @@ def replay(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lead:
+    """What reviewers said of the first image of an upload's sequence."""
+
+    features: Floats
+    """(n, F) of the images that could lead, see `agpis.choice.FEATURES`."""
+    right: frozenset[int]
+    """Those that led an accepted or a corrected sequence; there is at least one, or one that is wrong."""
+    wrong: frozenset[int]
+    """Those that led a sequence rejected for its first image."""
+    sku: str
+
+
+def leads(
+    bundle: str | os.PathLike[str] | None, verdicts: Iterable[Verdict], *, settings: Settings = Settings()
+) -> list[Lead]:
+    """What is known of the images that may lead, of a bundle with a `choice`; uploads that say nothing are left out.
+
+    Raises BundleError and RulebookError as `Pipeline` does.
+    """
+    uploads: dict[Upload, list[Verdict]] = {}
+    for verdict in verdicts:
+        uploads.setdefault((*_upload(verdict)[:-1], 0), []).append(verdict)
+    found = []
+    pipeline = Pipeline(bundle, replace(settings, images=1, search="random"))
+    for (upload, said), case in zip(uploads.items(), pipeline.cases(_products(uploads)), strict=True):
+        case.decide()
+        images = {case.shots[index].image.uri: place for place, index in enumerate(case.leads)}
+        first = [verdict.corrected or verdict.sequence for verdict in said if verdict.accepted or verdict.corrected]
+        right = frozenset(images[uris[0]] for uris in first if uris[0] in images)
+        blamed = [verdict.sequence[0] for verdict in said if _first_is_wrong(verdict)]
+        wrong = frozenset(images[uri] for uri in blamed if uri in images) - right
+        if len(images) > 1 and (right or wrong):
+            found.append(Lead(np.stack(list(case.leads.values())), right, wrong, upload[0]))
+    return found
+
+
+def _first_is_wrong(verdict: Verdict) -> bool:
+    return not verdict.accepted and (
+        verdict.rules[:1] in (("wrong_order",), ("primary_incomplete",))
+        or bool(verdict.corrected and verdict.corrected[0] != verdict.sequence[0])
+    )
+
+
 def _upload(verdict: Verdict) -> Upload:
     candidates = verdict.candidates or verdict.sequence
     return verdict.sku, verdict.title, verdict.category, verdict.base, candidates, len(verdict.sequence)

@@ -42,7 +42,7 @@ from agpis.metrics import Interval, Resample, mean_statistic, threshold_for_with
 from agpis.output_folder import open_output
 from agpis.pipeline import Pipeline, Settings
 from agpis.records import Given, Query
-from agpis.renew import Promote, Renewal, Renewed, renew
+from agpis.renew import Head, Promote, Renewal, heads, renew
 from agpis.rulebook import Rulebook
 from agpis.simulate import Catalogued, Style, held_out
 from agpis.simulate.phrases import feedback
@@ -368,6 +368,7 @@ def run(
     via: Via,
     promote: Promote,
     changes: dict[str, Any],
+    train: tuple[Head, ...],
     seed: int,
 ) -> list[dict[str, Any]]:
     """All rounds; one row for each bundle that decided on the set that nobody reviews."""
@@ -401,7 +402,12 @@ def run(
                     done = review_in_store(store, uploads.cases, rulebook, sequences)
                 own = reviewed_rate(done, uploads.cases)
                 samples = with_splits(store, out / f"samples-{number}.jsonl", uploads.cases)
-                renewed = _renewed(samples, home, bundle, promote, changes, seed, number)
+                wanted = Renewal(
+                    bundle=None if bundle is None else str(bundle), promote=promote, changes=changes, train=train,
+                    name=f"round{number}", seed=seed, least=20,
+                )  # fmt: skip
+                renewed = renew(str(samples), home, wanted, progress=False)
+                print(renewed)
                 more = {"reviews": len(done), "renewal": renewed.why, "outcome": renewed.outcome}
                 if renewed.outcome == "promoted":
                     current = (home / "current").resolve()
@@ -410,23 +416,6 @@ def run(
             show(rows[-1])
             (out / "loop.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows
-
-
-def _renewed(
-    samples: Path, home: Path, bundle: Path | None, promote: Promote, changes: dict[str, Any], seed: int, number: int
-) -> Renewed:
-    wanted = Renewal(
-        window="90d",
-        bundle=None if bundle is None else str(bundle),
-        promote=promote,
-        changes=changes,
-        name=f"round{number}",
-        seed=seed,
-        least=20,
-    )
-    found = renew(str(samples), home, wanted, progress=False)
-    print(found)
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -441,6 +430,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--via", choices=("store", "http"), default="http")
     parser.add_argument("--promote", choices=("better", "always"), default="better")
     parser.add_argument("--set", action="append", default=[], help="setting of the renewals' training")
+    parser.add_argument("--train", action="append", default=[], help="head of stage 1 that the renewals train too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     parser.add_argument("--plot", type=Path, default=None, help="also draw the reject rate by round here")
@@ -468,7 +458,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = run(
         options.bundle, shops, options.out,
         rounds=options.rounds, sequences=options.sequences, fresh_seeds=options.fresh_seeds, via=options.via,
-        promote=options.promote, changes=from_options(options.set), seed=options.seed,
+        promote=options.promote, changes=from_options(options.set), train=heads(options.train), seed=options.seed,
     )  # fmt: skip
     if options.plot is not None:
         caption = f"bench.loop, bundle {opened.name}, {sources}, {options.sequences} sequences a round, "
