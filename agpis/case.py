@@ -315,11 +315,6 @@ class Case:
         # A class whose rule is not in the rulebook breaks nothing: its probability counts as qualified.
         active = active_classes(self.bundle.classes, self.rulebook)
         seen = 1.0 - classes[:, active].sum(axis=1)
-        stacked = self.bundle.manifest.stacking is not None and order.shape[1] > 1
-        if stacked:
-            counted = np.where(active, classes, 0.0)
-            counted[:, 0] = seen
-            seen = stacking.p_qualified(self.bundle, counted, order, sight_of(left, self.p_copy, self.bundle))
         kin = np.array([1.0 - case.p_stranger for case in left], np.float32)[order]  # (S, L)
         clean = np.array([1.0 - case.p_noncompliant for case in left], np.float32)[order]
         pairs = np.array(list(combinations(range(order.shape[1]), 2)), np.int64).reshape(-1, 2)
@@ -328,12 +323,18 @@ class Case:
         )[order[:, pairs[:, 0]], order[:, pairs[:, 1]]]  # (S, pairs)
         fit = np.array([case.p_primary for case in left])
         others = np.where(np.eye(len(left), dtype=bool), 0.0, fit).max(axis=1)  # (n,) of the best other image
-        features = weighing.features(seen, kin, apart, clean, fit[order[:, 0]], others[order[:, 0]])
         # Evidence of the set, which the sequence model sees but dimly: another product, the same photograph. What
         # stage 1 let through it did not find spotless: of sequences alike the cleaner is chosen. And a stranger in the
         # sequence costs more than a picture of the product's own left out.
-        qualified = seen if stacked else seen * kin.prod(axis=1) * apart.prod(axis=1)
+        qualified = seen * kin.prod(axis=1) * apart.prod(axis=1)
         plain = qualified * clean.prod(axis=1) * kin.prod(axis=1) ** CAUTION
+        if self.bundle.manifest.stacking is not None and order.shape[1] > 1:
+            counted = np.where(active, classes, 0.0)
+            counted[:, 0] = seen
+            sight = sight_of(left, self.p_copy, self.bundle)
+            qualified = seen = stacking.p_qualified(self.bundle, counted, order, sight)
+            plain = plain * qualified
+        features = weighing.features(seen, kin, apart, clean, fit[order[:, 0]], others[order[:, 0]])
         if (fitted := self.bundle.manifest.weighing) is None:
             return Appraised(classes, qualified, plain, features, plain)
         weighed = weighing.p_qualified(features, fitted)
