@@ -473,5 +473,8 @@ def _swatches(a: Grey, b: Grey, warp: Warp, region: Rect) -> tuple[recolouring.S
     """Colours of both pictures in a region of the first letterbox."""
     sx, sy = region.width / recolouring.SWATCH, region.height / recolouring.SWATCH
     left, top = warp.sx * region.left + warp.tx, warp.sy * region.top + warp.ty
-    first = recolouring.swatch(a.colours, region.left, region.top, sx, sy)
-    return first, recolouring.swatch(b.colours, left, top, warp.sx * sx, warp.sy * sy)
+    # FINER pixels a cell: how many make one of the picture that shows the region smaller
+    coarser = recolouring.FINER / min(1.0, warp.sy)
+    grain = coarser / sx, coarser / sy
+    first = recolouring.swatch(a.colours, region.left, region.top, sx, sy, grain)
+    return first, recolouring.swatch(b.colours, left, top, warp.sx * sx, warp.sy * sy, grain)

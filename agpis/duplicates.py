@@ -36,7 +36,7 @@ Matcher = Literal["dense", "edgeboxes"]
 MATCHERS: tuple[Matcher, ...] = ("dense", "edgeboxes")
 
 CALIBRATION: dict[str, dict[str, float]] = {
-    "dense": {"bias": 8.0, "misfit": -3.5},
+    "dense": {"bias": 7.7, "misfit": -3.4},
     "patches": {"bias": -16.0, "similarity": 12.0, "margin": 12.0, "share": 8.0, "cover": 1.0, "mass": 0.5},
     "edgeboxes": {"bias": -30.0, "best": 30.0, "mutual": 5.0},
 }

@@ -57,7 +57,7 @@ class Swatch(NamedTuple):
     colours: Floats
     """(SWATCH * SWATCH, 3) mean colour, grey levels"""
     contrast: Floats
-    """(SWATCH * SWATCH, 3) mean difference between neighbouring pixels, a third of a cell each, grey levels"""
+    """(SWATCH * SWATCH, 3) mean range of neighbours, a third of a cell or a pixel of the picture away, grey levels"""
 
 
 class Explained(NamedTuple):
@@ -73,13 +73,22 @@ class Explained(NamedTuple):
     """`alignment.Verified.misfit`"""
 
 
-def swatch(levels: Sequence[NDArray[np.uint8]], left: float, top: float, sx: float, sy: float) -> Swatch:
+def swatch(
+    levels: Sequence[NDArray[np.uint8]],
+    left: float,
+    top: float,
+    sx: float,
+    sy: float,
+    grain: tuple[float, float] = (1.0, 1.0),
+) -> Swatch:
     """The rectangle from (`left`, `top`) in cells of `sx` by `sy` pixels; `sx` < 0 turns it about.
 
-    `levels`: the picture (H, W, 3) at full, half and quarter size.
+    `levels`: the picture (H, W, 3) at full, half and quarter size. `grain`: FINER pixels a cell, x and y, that make one
+    pixel of the coarser of the two pictures that are compared: it tells nothing finer.
     """
     sx, sy = sx / FINER, sy / FINER
-    level = 0 if abs(sx) < 1.5 else 1 if abs(sx) < 3 else 2
+    finest = min(abs(sx), abs(sy))
+    level = 0 if finest < 1.5 else 1 if finest < 3 else 2
     f = 0.5**level
     matrix = np.array([[sx * f, 0, (left + sx / 2) * f - 0.5], [0, sy * f, (top + sy / 2) * f - 0.5]])
     fine = cv2.warpAffine(
@@ -89,7 +98,10 @@ def swatch(levels: Sequence[NDArray[np.uint8]], left: float, top: float, sx: flo
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    around = np.ones((3, 3), np.uint8)
+    width, height = (2 * round(max(1.0, one)) + 1 for one in grain)
+    if max(grain) > 1:
+        fine = cv2.blur(fine, (width if grain[0] > 1 else 1, height if grain[1] > 1 else 1))
+    around = np.ones((height, width), np.uint8)
     return Swatch(_cells(fine), _cells(cv2.subtract(cv2.dilate(fine, around), cv2.erode(fine, around))))
 
 

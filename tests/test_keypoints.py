@@ -142,3 +142,10 @@ def test_the_largest_sum_is_that_of_brute_force():
     nearly = [s for s, total in zip(spans, sums, strict=True) if total >= NEARLY * most]
     size = max((b - t) * (r - le) for t, b, le, r in nearly)
     assert (large[1] - large[0]) * (large[3] - large[2]) == size
+
+
+def test_a_thin_product_in_a_small_copy_has_its_own_colours():
+    picture = np.full((480, 480, 3), 255, np.uint8)
+    picture[225:262, 40:440] = cv2.resize(drawn(11, shapes=60)[60:420, 60:420], (400, 37), interpolation=cv2.INTER_AREA)
+    found = looked(picture, padded(picture, 20, 300, 280, 130))
+    assert found.misfit < MIDDLE, "cells of less than a pixel are not compared as if they were seen"
