@@ -25,7 +25,6 @@ from agpis.store import open_store
 from agpis.tallies import tally
 from agpis.watched import Limits
 from tests.stores import database, empty_databases, postgres  # noqa: F401  fixtures
-from tests.test_report import browser  # noqa: F401  a fixture
 from tests.watched_shop import START, decisions, verdicts, write_output, write_verdicts
 
 DAY = timedelta(days=1)
@@ -310,7 +309,7 @@ def test_the_page_is_self_contained_and_escapes(shop: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(shop: Path, tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_the_page_in_a_browser(shop: Path, tmp_path: Path, browser: Any) -> None:
     """No complaint of the policy, nothing cut off or wider than the window, legible in the dark."""
     write_page(monitor(sources(shop), Options(until=END, limits=Limits(reject_rate=0.2))), tmp_path / "page.html")
     for width, scheme in ((1280, "light"), (390, "dark")):

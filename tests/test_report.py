@@ -6,9 +6,7 @@ import base64
 import io
 import json
 import math
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -369,22 +367,6 @@ def test_memory_does_not_grow_with_the_pages(tmp_path: Path) -> None:
 
     peak(1)
     assert peak(200) < peak(20) + 1_000_000  # 200 products hold 20 MB of thumbnails
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = shutil.which("chromium")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI must have Debian's chromium (apt-get install chromium)")
-        pytest.skip("needs Debian's chromium (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    flags = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=flags.split())
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +14,7 @@ import pytest
 from agpis.data import Box, Verdict
 from agpis.records import Given, Judged
 from agpis.store import Store, open_store
+from bench.review_server import ReviewServer
 from tests.review_shop import HOSTILE, PASSWORD, decision, prepare_shop
 
 pytestmark = pytest.mark.browser
@@ -38,51 +32,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_shop(tmp_path_factory.mktemp("shop"), 14)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = shutil.which("chromium")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI must have Debian's chromium (apt-get install chromium)")
-        pytest.skip("needs Debian's chromium (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    flags = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=flags.split())
-        yield chromium
-        chromium.close()
-
-
-class Server:
-    """`agpis review` on a copy of the prepared store; it can be killed and started again at the same port."""
+class Server(ReviewServer):
+    """On a copy of the prepared store."""
 
     def __init__(self, prepared: Path, folder: Path, *options: str) -> None:
         self.file = folder / "reviews.db"
         shutil.copy(prepared / "prepared.db", self.file)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self.options = options
-        self.process: subprocess.Popen[str] | None = None
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "agpis", "review", str(self.file), "--port", str(self.port), *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert "Review pages: http://127.0.0.1" in self.process.stdout.readline()
-
-    def kill(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
+        super().__init__(str(self.file), *options)
 
     def verdicts(self) -> list[Verdict]:
         with open_store(self.file) as store:
@@ -91,15 +47,6 @@ class Server:
     def judged(self, sku: str) -> list[Judged]:
         with open_store(self.file) as store:
             return [judged for past in store.history(sku) for judged in past.verdicts]
-
-
-@contextmanager
-def served(prepared: Path, folder: Path, *options: str) -> Iterator[Server]:
-    server = Server(prepared, folder, *options)
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 class Desk:
@@ -162,7 +109,7 @@ class Desk:
 
 
 def test_two_reviewers_at_once(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path) as server:
+    with Server(prepared, tmp_path) as server:
         ann, bob = Desk(browser, server, "ann"), Desk(browser, server, "bob")
         ann.open()
         bob.open()
@@ -224,7 +171,7 @@ def test_two_reviewers_at_once(prepared: Path, tmp_path: Path, browser: Any) -> 
 
 
 def test_reorder_swap_undo_and_type_ahead(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path, "--open") as server:
+    with Server(prepared, tmp_path, "--open") as server:
         me = Desk(browser, server)
         me.open()
 
@@ -318,7 +265,7 @@ def test_reorder_swap_undo_and_type_ahead(prepared: Path, tmp_path: Path, browse
 
 
 def test_the_models_words_and_blind_mode(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path, "--open") as server:
+    with Server(prepared, tmp_path, "--open") as server:
         me = Desk(browser, server)
         me.open()
         words = me.page.locator("#feedback")
@@ -368,7 +315,7 @@ def test_the_models_words_and_blind_mode(prepared: Path, tmp_path: Path, browser
 
 
 def test_filters_of_the_queue_hold_for_the_review(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path, "--open") as server:
+    with Server(prepared, tmp_path, "--open") as server:
         me = Desk(browser, server)
         me.page.goto(f"{server.url}/queue")
         assert me.page.locator(".head p").text_content() == "14 sequences"
@@ -401,7 +348,7 @@ def test_filters_of_the_queue_hold_for_the_review(prepared: Path, tmp_path: Path
 
 
 def test_double_review_and_agreement(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path, "--double", "1") as server:
+    with Server(prepared, tmp_path, "--double", "1") as server:
         ann, bob = Desk(browser, server, "ann"), Desk(browser, server, "bob")
         for person, last in ((ann, "a"), (bob, "r")):
             person.open("/review?category=Objects")
@@ -426,7 +373,7 @@ def test_double_review_and_agreement(prepared: Path, tmp_path: Path, browser: An
 
 
 def test_a_killed_server_loses_and_doubles_nothing(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path, "--open") as server:
+    with Server(prepared, tmp_path, "--open") as server:
         me = Desk(browser, server)
         me.open()
         me.press("a")
@@ -473,7 +420,7 @@ def test_a_lost_lease_is_said_clearly(prepared: Path, tmp_path: Path, browser: A
         store.take("bob", number)
         store.give(Given(str(uuid4()), number, "bob", True))
 
-    with served(prepared, tmp_path) as server:
+    with Server(prepared, tmp_path) as server:
         ann = Desk(browser, server, "ann")
         ann.open()
         with open_store(server.file) as store:
@@ -555,7 +502,7 @@ def test_hostile_texts_names_and_widths(prepared: Path, tmp_path: Path, browser:
 
 
 def test_the_next_sequence_is_there_at_once(prepared: Path, tmp_path: Path, browser: Any) -> None:
-    with served(prepared, tmp_path, "--open") as server:
+    with Server(prepared, tmp_path, "--open") as server:
         me = Desk(browser, server)
         me.open()
         # Time on the page's thread, not on the clock: other programs may hold the machine meanwhile.
