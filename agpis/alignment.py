@@ -133,6 +133,9 @@ class Verified:
     + what is left, squared, and the strength of the edit, unless the white ground shows it too."""
     residual: float
     """What the edit leaves, root mean square, 0 to `recolouring.RESIDUAL`; 1 is usual noise."""
+    same: float
+    """Share of what both show, white ground left out, that is equal without any edit, 0..1. A mark laid over a copy
+    spoils its `misfit`, which hears what is off; most of the picture is as it was all the same."""
 
     @property
     def likeness(self) -> float:
@@ -412,7 +415,9 @@ def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
         warp, value = _descend(a, b, warp, common.agreeing, FINE, STEPS, one_scale=True)
         if value < UNLIKE:
             whole = overlap(a.visible, warp, b.visible)
-            return Verified(warp, whole, value, 0.0, 0.0, common.evidence, recolouring.MISFIT, recolouring.RESIDUAL)
+            return Verified(
+                warp, whole, value, 0.0, 0.0, common.evidence, recolouring.MISFIT, recolouring.RESIDUAL, 0.0
+            )
         common = _common(a, b, warp)
         if value >= SURE:
             break
@@ -423,7 +428,7 @@ def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
     inside = _part(region, found.cells, recolouring.SWATCH, recolouring.SWATCH)
     agreement = _agreement(a, b, region if _too_small(inside) else inside, warp)
     shared = _extent(a, b, warp, whole, found.edit) if found.misfit < HARDLY else whole
-    return Verified(warp, shared, *agreement, common.evidence, found.misfit, found.residual)
+    return Verified(warp, shared, *agreement, common.evidence, found.misfit, found.residual, found.same)
 
 
 class _Common(NamedTuple):

@@ -43,6 +43,8 @@ FIT = 20.0
 """Grey levels: cells that are off by more do not belong to what both pictures show."""
 GROUND, PLAIN, SOME = 246.0, 12.0, 0.02
 """White ground: grey levels of the darkest channel and of contrast in a cell, and share of the cells it must have."""
+A_FEW = 20
+"""Cells that are not white ground, under which nothing is said of them."""
 MOVED = 8.0
 """Grey levels by which an edit that changes the white ground too shows itself to be one of the whole picture."""
 EDITED, EXACT = 0.02, 0.02
@@ -71,6 +73,8 @@ class Explained(NamedTuple):
     """`alignment.Verified.residual`"""
     misfit: float
     """`alignment.Verified.misfit`"""
+    same: float
+    """`alignment.Verified.same`"""
 
 
 def swatch(
@@ -119,7 +123,20 @@ def explain(first: Swatch, second: Swatch) -> Explained:
     moved = max(_moved(a, b, best.cells) for a, b in ((first, second), (second, first)))
     strength = best.strength * (1 - min(1.0, moved / MOVED))
     misfit = float(np.log((best.residual**2 + EDITED * strength) / EXACT + 1))
-    return Explained(there.edit, best.cells, best.residual, min(MISFIT, misfit))
+    same = _same(first, second, tolerance, best.cells)
+    return Explained(there.edit, best.cells, best.residual, min(MISFIT, misfit), same)
+
+
+def _same(first: Swatch, second: Swatch, tolerance: Floats, cells: Cells) -> float:
+    """Share of the cells showing something that are equal without any edit; 0 where they are under A_FEW."""
+    top, bottom, left, right = cells
+    inside = np.zeros((SWATCH, SWATCH), np.bool_)
+    inside[top:bottom, left:right] = True
+    shows = inside.ravel() & (np.minimum(first.colours, second.colours).min(1) < GROUND)
+    if shows.sum() < A_FEW:
+        return 0.0
+    off = np.square((first.colours - second.colours) / tolerance)[shows].mean(1)
+    return float((off < 1.0).mean())
 
 
 def extent(first: Swatch, second: Swatch, edit: Floats) -> Cells:

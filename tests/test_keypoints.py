@@ -132,6 +132,17 @@ def test_a_cast_on_the_white_ground_too_is_an_edit_and_without_it_another_colour
     assert looked(picture, cast).misfit < MIDDLE < looked(picture, dyed).misfit
 
 
+def test_a_mark_over_a_copy_leaves_most_of_it_the_same_and_another_colour_does_not():
+    picture = drawn(6, shapes=60)
+    marked = picture.copy()
+    for y in range(20, picture.shape[0], 70):
+        cv2.putText(marked, "SAMPLE", (10, y), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (128, 128, 128), 3)
+    marked = cv2.addWeighted(picture, 0.4, marked, 0.6, 0)
+    under = looked(picture, marked)
+    recoloured = looked(picture, np.where(picture.min(2, keepdims=True) < 250, picture[..., ::-1], picture))
+    assert under.same > 0.85 > 0.6 > recoloured.same
+
+
 def test_the_largest_sum_is_that_of_brute_force():
     score = np.random.default_rng(0).normal(-0.2, 1, (7, 9))
     spans = [(t, b, le, r) for t in range(7) for b in range(t + 1, 8) for le in range(9) for r in range(le + 1, 10)]
