@@ -24,11 +24,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from agpis import evidence
+from agpis import evidence, stacking
 from agpis.bundle import Bundle, ImageOutputs, Qualified, calibrated
 from agpis.calibration import fit_qualified
 from agpis.images import letterbox
-from agpis.inputs import stack
 from agpis.listings import possible
 from agpis.metrics import (
     Interval,
@@ -81,6 +80,8 @@ class Seen:
     bad_primary: list[float] = field(default_factory=list)
     classes: list[np.ndarray] = field(default_factory=list)
     qualified: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    """p_qualified of the sequence model, without `stacking`."""
     rule: list[str] = field(default_factory=list)
     note: list[str] = field(default_factory=list)
     scope: list[str] = field(default_factory=list)
@@ -193,14 +194,15 @@ def measure_sequences(bundle: Bundle, stock: Stock, seen: Seen, rng: np.random.G
     scopes = {rule.id: rule.scope for rule in bundle.rulebook.rules}
     decoded = 0
     for sample in sequences(stock, possible(bundle.rulebook, stock), rng, Style.test(), SHARES, (2, 3), "en", count):
-        if sample.rule == "qualified":
-            tokens = bundle.image(stack(list(sample.pictures), bundle.size)).tokens
-            p = bundle.sequence(tokens[None], sample.title, sample.category)[0]
-        else:
-            looked = look(bundle, sample, say=decoded < DECODED)
+        broken = sample.rule != "qualified"
+        looked = look(bundle, sample, say=broken and decoded < DECODED)
+        if broken:
             decoded += 1
             measure_blame(bundle, seen, looked)
-            p = looked.classes
+        order = np.arange(len(sample.pictures))[None]
+        heard = float(stacking.p_qualified(bundle, looked.classes[None], order, looked.sight)[0])
+        p = stacking.rescaled(looked.classes, heard)
+        seen.alone.append(float(looked.classes[0]))
         seen.classes.append(p)
         seen.qualified.append(float(p[0]))
         seen.rule.append(sample.rule)
@@ -281,6 +283,8 @@ def figures(seen: Seen, threshold: float | None = None) -> dict[str, Any]:
     found["sequence AUC"] = bootstrap(
         auc, qualified[far], good[far], groups=list(np.asarray(seen.sku)[far]), rounds=300
     )
+    alone = np.asarray(seen.alone)
+    found["sequence AUC, sequence model alone"] = float(auc(alone[far], good[far]))
     for name in SCOPES:
         part = (good | (scope == name)) & far
         found[f"sequence AUC, {name}"] = bootstrap(
@@ -370,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bundles: dict[str, Any] = {}
     for fold in given:
         manifest = fold.bundle.manifest
-        entries = {"choice": manifest.choice, "naming": manifest.naming}
+        entries = {"choice": manifest.choice, "naming": manifest.naming, "stacking": manifest.stacking}
         bundles[fold.folder] = {
             "left_out": list(fold.sources),
             "trained_on": manifest.trained_on,
@@ -382,7 +386,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             by_source[name] = kept(options.keep, fold, name, options.scale, options.seed, mix)
             print(f"{name} ({fold.folder}), as it stands", flush=True)
             printed(figures(by_source[name], fold.bundle.thresholds["noncompliant"]))
-    written = conclude(by_source)
+    stacked = [fold.bundle.manifest for fold in given if fold.bundle.manifest.stacking is not None]
+    if stacked and (len(stacked) < len(given) or len({manifest.qualified for manifest in stacked}) > 1):
+        parser.error("bundles with and without stacking, or with another calibration of the sequence model")
+    written = conclude(by_source, stacked[0].qualified if stacked else None)
     command = f"python -m bench.starter {' '.join(options.folds)} --scale {options.scale:g} --seed {options.seed}"
     command += " --plain" if options.plain else ""
     written["metrics"]["how"] = {"command": command, "machine": machine(), "bundles": bundles}
@@ -418,27 +425,29 @@ def measure(fold: Fold, source: str, scale: float, seed: int, mix: Mix = MIX) ->
     return seen
 
 
-def conclude(by_source: dict[str, Seen]) -> dict[str, Any]:
-    """Calibration and thresholds on all left-out sources together, and the figures with them; prints the tables."""
+def conclude(by_source: dict[str, Seen], given: Qualified | None = None) -> dict[str, Any]:
+    """Calibration and thresholds on all left-out sources together, and the figures with them; prints the tables.
+
+    `given`: of the sequence model, where `stacking` was fitted on it and is calibrated itself: it stays.
+    """
     total = Seen()
     for seen in by_source.values():
         total.add(seen)
-    tempered = calibration(total)
-    for seen in (total, *by_source.values()):
-        again = calibrated(np.stack(seen.classes), Qualified.model_validate(tempered))
+    sources = ", ".join(by_source)
+    data = f"sequences in the paper's shares; left out: {sources}"
+    tempered = given or Qualified(**calibration(total), data=data)
+    for seen in (total, *by_source.values()) if given is None else ():
+        again = calibrated(np.stack(seen.classes), tempered)
         seen.qualified[:] = [float(p) for p in again[:, 0]]
     noncompliant, primary = threshold_for_false_alarms(total.clean, FALSE_ALARMS), primary_threshold(total)
     for name, seen in by_source.items():
         print(f"{name}, calibrated, at the shipped threshold")
         printed(figures(seen, noncompliant))
-    print(
-        f"all left-out sources together; calibrated {tempered}; noncompliant > {noncompliant:.3f}, primary >", end=" "
-    )
+    print(f"all left-out sources together; {tempered}; noncompliant > {noncompliant:.3f}, primary >", end=" ")
     print(f"{primary:.3f}")
     found = figures(total, noncompliant)
     printed(found)
     print(machine())
-    sources = ", ".join(by_source)
     return {
         "thresholds": {
             "primary": {"value": primary, "data": f"3 % of products lose their best picture; left out: {sources}"},
@@ -447,7 +456,7 @@ def conclude(by_source: dict[str, Seen]) -> dict[str, Any]:
                 "data": f"{FALSE_ALARMS:.0%} false alarms on clean pictures; left out: {sources}",
             },
         },
-        "qualified": {**tempered, "data": f"sequences in the paper's shares; left out: {sources}"},
+        "qualified": tempered.model_dump(mode="json"),
         "metrics": {
             "left_out": {name: plain(figures(seen, noncompliant)) for name, seen in by_source.items()},
             "together": plain(found),
