@@ -51,28 +51,21 @@ def lease(
     wanted = [*open_ones, c.id.not_in([id for id in passing if 0 < id <= LARGEST_ID])]
     columns = (c.id, c.wanted, c.verdicts, c.lot, c.status, c.state)
     mine = leases.c.decision == c.id, leases.c.reviewer == reviewer
-    held = connection.execute(
+    his = (
         sa.select(*columns)
         .join_from(decisions, leases, sa.and_(*mine))
         .where(*wanted, sa.or_(leases.c.until > now, c.free_at <= now), _unjudged(reviewer))
-        .order_by(leases.c.taken, leases.c.place, c.id)
-        .limit(count)
-        .with_for_update(of=decisions)
-    ).all()
+    )
+    held = _lock(connection, his.order_by(leases.c.taken, leases.c.place, c.id), count)
     fresh: Sequence[Row] = ()
     if len(held) < count:
-        fresh = connection.execute(
-            sa.select(*columns)
-            .where(
-                *wanted,
-                c.free_at <= now,
-                c.id.not_in([row.id for row in held]),
-                sa.or_(c.verdicts == 0, _unjudged(reviewer)),
-            )
-            .order_by(*ordering(query))
-            .limit(count - len(held))
-            .with_for_update(skip_locked=True)
-        ).all()
+        free = sa.select(*columns).where(
+            *wanted,
+            c.free_at <= now,
+            c.id.not_in([row.id for row in held]),
+            sa.or_(c.verdicts == 0, _unjudged(reviewer)),
+        )
+        fresh = _lock(connection, free.order_by(*ordering(query)), count - len(held), skip_locked=True)
     for row in held:
         _grant(connection, now, row, reviewer, until, double)
     for place, row in enumerate(fresh, len(held)):
@@ -178,6 +171,19 @@ def settle(connection: sa.Connection, now: datetime, row: Row, wanted: int | Non
     if state != row.state:
         rules = decision_rules
         connection.execute(rules.update().where(rules.c.decision == row.id).values(state=state))
+
+
+def _lock(connection: sa.Connection, found: Any, count: int, *, skip_locked: bool = False) -> Sequence[Row]:
+    """The first `count` rows that a select of `decisions` finds (their id first), locked, as they are under the lock.
+
+    They are asked for twice: after waiting for a lock, PostgreSQL (READ COMMITTED) looks at the locked row anew, but at
+    leases and verdicts as they were before; what the other transaction did to those would not be seen.
+    """
+    locking = found.limit(count).with_for_update(of=decisions, skip_locked=skip_locked)
+    ids = connection.execute(locking).scalars().all()
+    now_so = found.where(decisions.c.id.in_(ids)).order_by(None)
+    rows = {row.id: row for row in connection.execute(now_so)} if ids else {}
+    return [rows[id] for id in ids if id in rows]
 
 
 def _unjudged(reviewer: str) -> sa.ColumnElement[bool]:

@@ -6,20 +6,27 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from agpis.records import Query
+from agpis import giving
+from agpis.database import Database
+from agpis.records import Given, Query
 from agpis.store import open_store
 from tests.conftest import ROOT
 from tests.postgres import PostgresServer, start_server
 from tests.store_worker import DOUBLE, read_journal
-from tests.stores import decision, postgres
+from tests.stores import database, decision, empty_databases, postgres
 
-__all__ = ["postgres"]  # a fixture
+__all__ = ["database", "empty_databases", "postgres"]  # fixtures
 
 COUNT = 60
 REVIEWERS = ("ann", "bob", "cid")
@@ -117,6 +124,32 @@ def check(url: str, journals: dict[str, list[dict[str, object]]]) -> None:
         for moment in sorted(edges):
             now += edges[moment]
             assert now <= places[id], (id, json.dumps(them))  # type: ignore[index]
+
+
+def test_a_lease_that_waits_sees_what_it_waited_for(database: str) -> None:
+    """Ann's verdict is being kept while her page asks for more: under double review the decision stays open, for
+    others."""
+    with open_store(database) as store, closing(Database(database)) as other:
+        store.add(decision(number) for number in range(3))
+        first, second = (item.id for item in store.lease("ann", Query(), count=2, double=1.0))
+        written, answered = threading.Event(), threading.Event()
+
+        def give(connection: sa.Connection) -> None:
+            giving.give(connection, datetime.now(UTC), Given("key", first, "ann", accepted=True))
+            written.set()
+            assert not answered.wait(0.5)  # the lease waits for this commit
+
+        def lease() -> list[int]:
+            assert written.wait(30)
+            found = [item.id for item in store.lease("ann", Query(), count=2, double=1.0)]
+            answered.set()
+            return found
+
+        with ThreadPoolExecutor() as threads:
+            leased = threads.submit(lease)
+            other.write(give)
+            assert leased.result() == [second, ({1, 2, 3} - {first, second}).pop()]
+        assert first in [item.id for item in store.lease("bob", Query(), count=3, double=1.0)]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
