@@ -410,6 +410,15 @@ def test_a_killed_server_loses_and_doubles_nothing(prepared: Path, tmp_path: Pat
         me.wait_saved()
         assert lost == ['{"again": false}']
         assert [v.sku for v in server.verdicts()] == [f"SKU-{n}" for n in range(4)]
+        # Opened anew while a verdict waits: what is judged is not shown again, though its lease runs.
+        me.page.route("**/api/verdict", lambda route: route.abort())
+        me.press("a")
+        me.page.reload()
+        me.page.locator("#desk:not([hidden])").wait_for()
+        assert me.sku == "SKU-5"
+        me.page.unroute("**/api/verdict")
+        me.wait_saved()
+        assert [v.sku for v in server.verdicts()] == [f"SKU-{n}" for n in range(5)]
         assert [text for text in me.complaints if "ERR_" not in text] == []
         me.context.close()
 

@@ -120,8 +120,10 @@
 
   const AHEAD = 5; // sequences at hand, their pictures loaded
   const PAUSE = 200; // ms in which nobody has seen the new sequence yet: a key held down was not meant for it
+  const judged = new Set(); // what waits to be sent was judged before this page was opened: not to be shown again
+  for (const entry of slots("out").map(read)) judged[entry.path === "/api/undo" ? "delete" : "add"](entry.decision);
   const desk = boot && {
-    items: [], passing: [], done: new Set(), past: [], left: null, today: boot.today, notice: "", swapping: null, at: null,
+    items: [], passing: [], done: judged, past: [], left: null, today: boot.today, notice: "", swapping: null, at: null,
     blind: boot.blind || localStorage.getItem("agpis blind") === "1", filling: false, ended: false,
     undoFailed(id) {
       if (this.items[0] && this.items[0].id === id) { this.items.shift(); render(true); fill(); }
