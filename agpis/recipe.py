@@ -103,8 +103,8 @@ class StarterTraining:
     seed: int = 0
     """Of everything drawn: samples, initial weights, order."""
     variants: tuple[int, int] = (0, 0)
-    """Mirrored, stretched and recoloured ones of each product with several pictures, and of each other one; bench/LOG.md
-    has what 2 and 1 did."""
+    """Mirrored, stretched and recoloured ones of each product with several pictures, and of each other one;
+    bench/LOG.md has what 2 and 1 did."""
     images: int = 32000
     """Labelled pictures."""
     triples: int = 2400

@@ -21,9 +21,25 @@ from agpis.simulate.style import Pixels
 MOST = 1.18
 """Largest factor by which a variant is stretched along one side."""
 COLOURS = frozenset(
-    "amber anthracite beige black blue bronze brown clear cream gold gray green grey indigo ivory khaki lime maroon mint "
-    "multi navy nude olive orange pink platinum purple red rose rosa schwarz silver tan taupe teal transparent turquoise "
-    "violet weiss white wine yellow blau rot gelb braun grau".split()
+    (
+        *(
+            "amber",
+            "anthracite",
+            "beige",
+            "black",
+            "blue",
+            "bronze",
+            "brown",
+            "clear",
+            "cream",
+            "gold",
+            "gray",
+            "green",
+        ),
+        *("grey", "indigo", "ivory", "khaki", "lime", "maroon", "mint", "multi", "navy", "nude", "olive", "orange"),
+        *("pink", "platinum", "purple", "red", "rose", "silver", "tan", "taupe", "teal", "transparent", "turquoise"),
+        *("violet", "white", "wine", "yellow", "schwarz", "weiss", "blau", "rot", "rosa", "gelb", "braun", "grau"),
+    )
 )
 """Words of titles after which a product is not given another colour."""
 
