@@ -749,7 +749,11 @@
   };
   for (const [name, act] of Object.entries(acts)) doing(name).addEventListener("click", act);
   dialog.addEventListener("close", () => {
-    if (item()) { render(); photo(eye.n)?.focus({ preventScroll: true }); if (item().draft.box) tell(words.box_kept); }
+    if (!item()) return;
+    const typing = document.activeElement?.matches("textarea, input, select");  // a quick hand is in the next field already
+    render();
+    if (!typing) photo(eye.n)?.focus({ preventScroll: true });
+    if (item().draft.box) tell(words.box_kept);
   });
   dialog.addEventListener("keydown", (event) => {
     lastInput = Date.now();
