@@ -58,7 +58,9 @@ REGISTERS = BackboneConfig(
 )
 """Four register tokens beside the 196 of the grid: 200 places, no square."""
 CALIBRATION = {"dense": {"bias": -9.0, "likeness": 12.0}, "edgeboxes": {"bias": -8.0, "best": 7.0}}
-OPEN = Settings(primary_threshold=0.0, noncompliant_threshold=1.0, threshold=0.0, duplicate_threshold=1.0, feedback="always")
+OPEN = Settings(
+    primary_threshold=0.0, noncompliant_threshold=1.0, threshold=0.0, duplicate_threshold=1.0, feedback="always"
+)
 
 
 def backbone(config: BackboneConfig) -> Backbone:
