@@ -55,9 +55,11 @@ _AGAIN = ("40001", "40P01")
 class Database:
     """An open database at the newest schema; see `agpis.store.open_store` for the arguments and errors."""
 
-    def __init__(self, where: str | Path) -> None:
+    def __init__(self, where: str | Path, *, make: bool = True) -> None:
         url = _url(where)
         self.sqlite = url.get_backend_name() == "sqlite"
+        if self.sqlite and not make and not Path(str(url.database)).is_file():
+            raise StoreError("database_missing", f"found no store at {url.database}; give the file of one")
         self.name = url.render_as_string(hide_password=True)
         self._writing = threading.Lock()
         """Threads of one process wait here in turn; SQLite's own waiting is sleep and luck."""

@@ -75,7 +75,7 @@ def _verdicts(source: str, since: str, until: str) -> Iterable[Verdict | BadSamp
     if Path(source).suffix in SUFFIXES:
         found = list(read_verdicts(Path(source).resolve()))
         return [v for v in found if isinstance(v, BadSample) or not v.time or _inside(v.time, since, until)]
-    with open_store(source) as store:
+    with open_store(source, make=False) as store:
         return list(store.verdicts(moment_of(since), moment_of(until)))
 
 

@@ -59,20 +59,21 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_store(where: str | Path, *, now: Now = utc_now) -> Store:
+def open_store(where: str | Path, *, now: Now = utc_now, make: bool = True) -> Store:
     """The store in a SQLite file (made where there is none) or at a database URL, brought to the newest schema.
 
     Args:
         where: a path, `sqlite:///path`, or `postgresql://user:password@host/database`.
         now: the clock; every method that depends on the time asks it.
+        make: a SQLite file where there is none; False for those who only read, whom an empty store would mislead.
 
     Raises:
-        StoreError: `database_url`, `database_unreachable`, `database_foreign` (neither empty nor of AGPIS),
-            `database_newer` (of a later version of AGPIS), `not_writable`, `disk_full`, `no_folder`, `not_a_folder`,
-            `database_busy`.
+        StoreError: `database_missing`, `database_url`, `database_unreachable`, `database_foreign` (neither empty nor
+            of AGPIS), `database_newer` (of a later version of AGPIS), `not_writable`, `disk_full`, `no_folder`,
+            `not_a_folder`, `database_busy`.
         MissingExtra: psycopg (`postgres`) is not installed. (Without SQLAlchemy, `web`, this module does not load.)
     """
-    return Store(Database(where), now)
+    return Store(Database(where, make=make), now)
 
 
 class Store:

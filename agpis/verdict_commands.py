@@ -42,7 +42,7 @@ def export_(
     from agpis.exchange import export_verdicts, moment
     from agpis.store import open_store
 
-    with open_store(store) as opened:
+    with open_store(store, make=False) as opened:
         settled = export_verdicts(
             opened, out, since=moment(since) if since else None, until=moment(until) if until else None, every=every
         )
@@ -114,7 +114,7 @@ def tasks_(
     from agpis.rulebook import load_rulebook
     from agpis.store import open_store
 
-    with open_store(store) as opened:
+    with open_store(store, make=False) as opened:
         number = export_tasks(
             opened, out, load_rulebook(rulebook),
             count=count, bundle=bundle, root=root, threshold=threshold, blind=blind,

@@ -256,3 +256,13 @@ def test_a_server_that_went_away_and_came_back(postgres: PostgresServer) -> None
             store._database.write(lambda c: (postgres._run(ended), c.execute(sa.text("SELECT 1"))))
         assert caught.value.code == "database_lost"
         assert store.count(Query()) == 2
+
+
+def test_a_store_that_is_only_read_is_not_made(tmp_path: Path) -> None:
+    for where in (tmp_path / "misspelt.db", f"sqlite:///{tmp_path}/misspelt.db"):
+        with pytest.raises(StoreError, match="found no store") as refused:
+            open_store(where, make=False)
+        assert refused.value.code == "database_missing"
+    assert not list(tmp_path.iterdir())
+    open_store(tmp_path / "misspelt.db").close()
+    open_store(tmp_path / "misspelt.db", make=False).close()
