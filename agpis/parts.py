@@ -1,6 +1,7 @@
 """Which samples a step takes, and how they are shared out, decoded and brought to the device."""
 
 import functools
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,9 +85,12 @@ class Parts(Dataset[Any]):
 def batches(parts: Parts, first: int, end: int, workers: int, device: torch.device) -> Iterator[Any]:
     """The batches from position `first` on, before `end`, on the device; the workers start at once.
 
+    There are at most as many workers as cores that this process may use: more only wait for each other.
+
     Raises:
         AgpisError: that of `load`.
     """
+    workers = min(workers, _cores())
     loader = DataLoader(
         parts,
         batch_size=None,
@@ -110,6 +114,13 @@ def _moved(made: Iterator[Any], device: torch.device) -> Iterator[Any]:
         if isinstance(batch, AgpisError):
             raise batch
         yield send_to_device(batch, device, non_blocking=True)
+
+
+def _cores() -> int:
+    """That this process may use: fewer than the machine's in a container or under taskset."""
+    if (allowed := getattr(os, "sched_getaffinity", None)) is not None:
+        return len(allowed(0))
+    return os.cpu_count() or 1
 
 
 def _same(batch: Any) -> Any:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from agpis.errors import ImageError, OutputError, TrainingError
 from agpis.loop import Optim, Part, fit
@@ -260,6 +261,22 @@ def test_workers_load_what_the_loop_would() -> None:
     )  # fmt: skip
     assert again == rows
     assert_same(other, model)
+
+
+def test_there_are_no_more_workers_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch warns of them, and a container has often one core."""
+    monkeypatch.setattr("agpis.parts._cores", lambda: 1)
+    made: list[int] = []
+    whole = DataLoader.__init__
+
+    def counting(self: DataLoader[Any], *args: Any, **named: Any) -> None:
+        made.append(named["num_workers"])
+        whole(self, *args, **named)
+
+    monkeypatch.setattr(DataLoader, "__init__", counting)
+    model, task = problem()
+    fit(model, task.loss(model), COUNT, Optim(**SMALL), seed=3, name="small", load=task.load, workers=2, progress=False)
+    assert made == [1]
 
 
 def test_workers_may_use_opencv_after_this_process_has() -> None:
