@@ -9,12 +9,21 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from agpis.data import Verdict
-from agpis.decision_rows import items
+from agpis.decision_rows import item
 from agpis.errors import LeaseLost, StoreError
-from agpis.leases import live, locked, named, settle, take
+from agpis.leases import holders, locked, named, settle, take
 from agpis.records import Given, Item, Kept
-from agpis.schema import decisions, leases, plain, verdicts
+from agpis.schema import leases, plain, verdicts
 from agpis.verdict_rows import Entry, check_texts, insert
+
+_v = verdicts.c
+_SAID = (
+    sa.select(_v.id, _v.key, _v.decision, _v.reviewer, _v.accepted)
+    .where(sa.or_(_v.key == sa.bindparam("key"), sa.and_(_v.decision == sa.bindparam("at"), _v.undone.is_(None))))
+    .order_by(_v.id)
+)
+"""The verdict of a key, and those on a decision that stand."""
+_END = leases.delete().where(leases.c.decision == sa.bindparam("at"), leases.c.reviewer == sa.bindparam("who"))
 
 
 def give(connection: sa.Connection, now: datetime, given: Given) -> Kept:
@@ -23,26 +32,27 @@ def give(connection: sa.Connection, now: datetime, given: Given) -> Kept:
     if not 0 < len(given.key) <= 200 or plain(given.key) != given.key:
         raise StoreError("bad_verdict", f"found the key {given.key[:60]!r}, wanted 1 to 200 letters, such as a UUID")
     row = locked(connection, given.decision)
-    v = verdicts.c
-    known = connection.execute(sa.select(v.id, v.decision, v.reviewer).where(v.key == given.key)).first()
-    if known is not None:
-        if known.decision != row.id or known.reviewer != reviewer:
-            raise StoreError("verdict_key", f"the key {given.key!r} is that of another verdict; make a new one")
-        return Kept(verdict_id=known.id, again=True)
-    verdict = _verdict(given, items(connection, decisions.c.id == row.id)[row.id], reviewer, now)
-    votes = sa.select(v.reviewer).where(v.decision == row.id, v.undone.is_(None))
-    judges = connection.execute(votes).scalars().all()
+    votes = []
+    for said in connection.execute(_SAID, {"key": given.key, "at": row.id}):
+        if said.key == given.key:
+            if said.decision != row.id or said.reviewer != reviewer:
+                raise StoreError("verdict_key", f"the key {given.key!r} is that of another verdict; make a new one")
+            return Kept(verdict_id=said.id, again=True)
+        votes.append(said)
+    verdict = _verdict(given, item(connection, row.id), reviewer, now)
+    judges = [said.reviewer for said in votes]
     if reviewer in judges:
         raise LeaseLost("lease_lost", f"{reviewer} has judged decision {row.id} already; undo that verdict first")
     if len(judges) >= row.wanted:
         raise LeaseLost("lease_lost", f"{' and '.join(judges)} judged decision {row.id} meanwhile")
-    others, mine = live(connection, now, row.id, reviewer)
-    if not mine and others >= row.wanted - len(judges):
+    running = [who for who, until in holders(connection, row.id).items() if until > now]
+    if reviewer not in running and len(running) >= row.wanted - len(judges):
         raise LeaseLost("lease_lost", f"decision {row.id} was given to somebody else when the time for it had run out")
     entry = Entry(given.key, verdict, row.id, now, given.seconds, given.blind)
     id = insert(connection, [entry])[given.key]
-    connection.execute(leases.delete().where(leases.c.decision == row.id, leases.c.reviewer == reviewer))
-    settle(connection, now, row)
+    if len(judges) + 1 < row.wanted:  # otherwise all its leases end
+        connection.execute(_END, {"at": row.id, "who": reviewer})
+    settle(connection, now, row, [*(said.accepted for said in votes), int(given.accepted)])
     return Kept(verdict_id=id, again=False)
 
 
@@ -114,4 +124,4 @@ def undo(connection: sa.Connection, now: datetime, reviewer: str, key: str, seco
     if stood is not None:
         settle(connection, now, row)
     taken = take(connection, now, reviewer, row.id, seconds)
-    return taken or replace(items(connection, decisions.c.id == row.id)[row.id], until=None)
+    return taken or replace(item(connection, row.id), until=None)

@@ -8,14 +8,14 @@ database that locks rows (SKIP LOCKED) sees at the lock what another has just ta
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from agpis.decision_rows import LARGEST_ID, items, unknown, waiting
+from agpis.decision_rows import LARGEST_ID, item, items, unknown, waiting
 from agpis.errors import SettingsError
 from agpis.filters import conditions, ordering
 from agpis.records import Item, Query
@@ -26,6 +26,29 @@ Row = Any
 MOST = 100
 """Most decisions of one lease."""
 LONGEST = timedelta(days=7)
+
+# Made once where nothing in them changes: SQLAlchemy takes longer to put a statement together than SQLite to run it.
+_c, _l, _v = decisions.c, leases.c, verdicts.c
+_ID: Any = sa.bindparam("which")
+_IDS: Any = sa.bindparam("ids", expanding=True)
+_WHO: Any = sa.bindparam("who")
+_COLUMNS = _c.id, _c.wanted, _c.verdicts, _c.lot, _c.status, _c.state
+_HIS_ORDER = _l.taken, _l.place, _c.id
+"""The order in which a reviewer got what he holds; also that of locking, so that his pages wait for each other."""
+_LOCKED = sa.select(*_COLUMNS).where(_c.id == _ID).with_for_update()
+_VOTES = sa.select(_v.accepted).where(_v.decision == _ID, _v.undone.is_(None)).order_by(_v.id)
+_HIS_VERDICTS = sa.select(_v.decision).where(_v.decision.in_(_IDS), _v.reviewer == _WHO, _v.undone.is_(None))
+_LEASES = sa.select(_l.decision, _l.reviewer, _l.until).where(_l.decision.in_(_IDS))
+_LENGTHEN = leases.update().where(_l.decision.in_(_IDS), _l.reviewer == _WHO).values(until=sa.bindparam("end"))
+_DROP_ALL = leases.delete().where(_l.decision == _ID)
+_DROP_RUN_OUT = leases.delete().where(_l.decision.in_(_IDS), _l.reviewer != _WHO, _l.until <= sa.bindparam("now"))
+_GRANTED = decisions.update().where(_c.id.in_(_IDS)).values(wanted=sa.bindparam("places"), free_at=sa.bindparam("at"))
+_SETTLED = (
+    decisions.update()
+    .where(_c.id == _ID)
+    .values({name: sa.bindparam(f"new_{name}") for name in ("verdicts", "accepted", "state", "free_at")})
+)
+_SETTLED_RULES = decision_rules.update().where(decision_rules.c.decision == _ID).values(state=sa.bindparam("new_state"))
 
 
 def lease(
@@ -49,44 +72,58 @@ def lease(
     c = decisions.c
     open_ones = conditions(replace(query, reviewed="open"))
     wanted = [*open_ones, c.id.not_in([id for id in passing if 0 < id <= LARGEST_ID])]
-    columns = (c.id, c.wanted, c.verdicts, c.lot, c.status, c.state)
     mine = leases.c.decision == c.id, leases.c.reviewer == reviewer
     his = (
-        sa.select(*columns)
+        sa.select(*_COLUMNS)
         .join_from(decisions, leases, sa.and_(*mine))
         .where(*wanted, sa.or_(leases.c.until > now, c.free_at <= now), _unjudged(reviewer))
     )
-    held = _lock(connection, his.order_by(leases.c.taken, leases.c.place, c.id), count)
-    fresh: Sequence[Row] = ()
-    if len(held) < count:
-        free = sa.select(*columns).where(
+    rows = _lock(connection, his.order_by(*_HIS_ORDER), count)
+    if len(rows) < count:
+        free = sa.select(*_COLUMNS).where(
             *wanted,
             c.free_at <= now,
-            c.id.not_in([row.id for row in held]),
+            c.id.not_in([row.id for row in rows]),
             sa.or_(c.verdicts == 0, _unjudged(reviewer)),
         )
-        fresh = _lock(connection, free.order_by(*ordering(query)), count - len(held), skip_locked=True)
-    for row in held:
-        _grant(connection, now, row, reviewer, until, double)
-    for place, row in enumerate(fresh, len(held)):
-        _grant(connection, now, row, reviewer, until, double, place)
-    ids = [row.id for row in (*held, *fresh)]
-    whole = items(connection, c.id.in_(ids), until) if ids else {}
+        rows += _lock(connection, free.order_by(*ordering(query)), count - len(rows), skip_locked=True)
+    if not rows:
+        return []
+    ids = [row.id for row in rows]
+    _grant(connection, now, reviewer, until, rows, _leases(connection, ids), double)
+    whole = items(connection, c.id.in_(ids), until)
     return [whole[id] for id in ids]
 
 
 def take(connection: sa.Connection, now: datetime, reviewer: str, decision_id: int, seconds: float) -> Item | None:
     """See `Store.take`."""
-    until, reviewer = end(now, seconds), named(reviewer)
-    row = locked(connection, decision_id)
-    others, mine = live(connection, now, decision_id, reviewer)
-    judged = connection.execute(sa.select(decisions.c.id).where(decisions.c.id == row.id, ~_unjudged(reviewer))).first()
-    if row.state not in (OPEN, EMPTY) or judged or (not mine and others >= row.wanted - row.verdicts):
+    if not renew(connection, now, reviewer, [decision_id], seconds):
+        item(connection, decision_id)
         return None
-    known = sa.select(leases.c.place).where(leases.c.decision == row.id, leases.c.reviewer == reviewer)
-    place = None if connection.execute(known).first() else 0
-    _grant(connection, now, row, reviewer, until, 0.0, place)
-    return replace(items(connection, decisions.c.id == row.id)[row.id], until=until)
+    return replace(item(connection, decision_id), until=end(now, seconds))
+
+
+def renew(
+    connection: sa.Connection, now: datetime, reviewer: str, decision_ids: Sequence[int], seconds: float
+) -> list[int]:
+    """See `Store.renew`."""
+    until, reviewer = end(now, seconds), named(reviewer)
+    wanted = {id for id in decision_ids if 0 < id <= LARGEST_ID}
+    if not wanted:
+        return []
+    c = decisions.c
+    mine = sa.and_(leases.c.decision == c.id, leases.c.reviewer == reviewer)
+    them = sa.select(*_COLUMNS).join_from(decisions, leases, mine, isouter=True)
+    them = them.where(c.id.in_(wanted), c.state.in_((OPEN, EMPTY))).order_by(*_HIS_ORDER)
+    rows = connection.execute(them.with_for_update(of=decisions)).all()
+    ids = [row.id for row in rows]
+    held = _leases(connection, ids)
+    said = [row.id for row in rows if row.verdicts]
+    judged = set(connection.execute(_HIS_VERDICTS, {"ids": said, "who": reviewer}).scalars()) if said else set()
+    kept = [row for row in rows if row.id not in judged and _has_place(row, held.get(row.id, {}), reviewer, now)]
+    _grant(connection, now, reviewer, until, kept, held)
+    got = {row.id for row in kept}
+    return [id for id in dict.fromkeys(decision_ids) if id in got]
 
 
 def release(connection: sa.Connection, now: datetime, reviewer: str, decision_id: int | None) -> int:
@@ -123,67 +160,65 @@ def end(now: datetime, seconds: float) -> datetime:
 
 def locked(connection: sa.Connection, decision_id: int) -> Row:
     """The decision's row, locked for this transaction. Raises StoreError (`unknown_decision`)."""
-    c = decisions.c
-    wanted = sa.select(c.id, c.sku, c.bundle, c.base, c.wanted, c.verdicts, c.status, c.state, c.lot)
     if not 0 < decision_id <= LARGEST_ID:
         raise unknown(decision_id)
-    row = connection.execute(wanted.where(c.id == decision_id).with_for_update()).first()
+    row = connection.execute(_LOCKED, {"which": decision_id}).first()
     if row is None:
         raise unknown(decision_id)
     return row
 
 
-def live(connection: sa.Connection, now: datetime, decision_id: int, reviewer: str) -> tuple[int, bool]:
-    """How many others hold the decision now, and whether the reviewer does."""
-    c = leases.c
-    holders = connection.execute(sa.select(c.reviewer).where(c.decision == decision_id, c.until > now)).scalars().all()
-    return sum(holder != reviewer for holder in holders), reviewer in holders
+def holders(connection: sa.Connection, decision_id: int) -> dict[str, datetime]:
+    """Reviewer -> end of his lease of the decision, leases that have run out among them."""
+    return _leases(connection, [decision_id]).get(decision_id, {})
 
 
-def settle(connection: sa.Connection, now: datetime, row: Row, wanted: int | None = None) -> None:
+def settle(connection: sa.Connection, now: datetime, row: Row, votes: Sequence[int] | None = None) -> None:
     """Set what follows from the decision's verdicts and leases; its row must be locked.
 
     Args:
-        row: with `id` and `state`, as it was; and `wanted` where that does not change.
+        row: with `id`, `wanted` and `state`, as it was.
+        votes: what the verdicts say that stand, in their order; read where None.
     """
-    c, v = leases.c, verdicts.c
-    wanted = row.wanted if wanted is None else wanted
-    given = sa.select(v.accepted).where(v.decision == row.id, v.undone.is_(None)).order_by(v.id)
-    votes = connection.execute(given).scalars().all()
-    places = wanted - len(votes)
+    which = {"which": row.id}
+    if votes is None:
+        votes = connection.execute(_VOTES, which).scalars().all()
+    places = row.wanted - len(votes)
     state = row.state
     free_at = EPOCH
     if places <= 0:
         state = DONE
-        connection.execute(leases.delete().where(c.decision == row.id))
+        connection.execute(_DROP_ALL, which)
     else:
         if row.state == DONE:
-            state = waiting(items(connection, decisions.c.id == row.id)[row.id].decision)
-        ends = sa.select(c.until).where(c.decision == row.id, c.until > now).order_by(c.until)
-        ends_at = connection.execute(ends).scalars().all()
-        if len(ends_at) >= places:
-            free_at = ends_at[len(ends_at) - places]
-    connection.execute(
-        decisions.update()
-        .where(decisions.c.id == row.id)
-        .values(wanted=wanted, verdicts=len(votes), accepted=votes[-1] if votes else None, state=state, free_at=free_at)
-    )
+            state = waiting(item(connection, row.id).decision)
+        free_at = _free_at(places, holders(connection, row.id).values(), now)
+    last = votes[-1] if votes else None
+    new = {"new_verdicts": len(votes), "new_accepted": last, "new_state": state, "new_free_at": free_at}
+    connection.execute(_SETTLED, {**which, **new})
     if state != row.state:
-        rules = decision_rules
-        connection.execute(rules.update().where(rules.c.decision == row.id).values(state=state))
+        connection.execute(_SETTLED_RULES, {**which, "new_state": state})
 
 
-def _lock(connection: sa.Connection, found: Any, count: int, *, skip_locked: bool = False) -> Sequence[Row]:
-    """The first `count` rows that a select of `decisions` finds (their id first), locked, as they are under the lock.
+def _free_at(places: int, ends: Iterable[datetime], now: datetime) -> datetime:
+    """When a decision with so many places can be leased next; of leases that have run out nothing is left."""
+    running = sorted(end for end in ends if end > now)
+    return running[len(running) - places] if len(running) >= places else EPOCH
 
-    They are asked for twice: after waiting for a lock, PostgreSQL (READ COMMITTED) looks at the locked row anew, but at
-    leases and verdicts as they were before; what the other transaction did to those would not be seen.
+
+def _lock(connection: sa.Connection, found: Any, count: int, *, skip_locked: bool = False) -> list[Row]:
+    """The first `count` rows that a select of `_COLUMNS` finds, locked, as they are under the lock.
+
+    PostgreSQL (READ COMMITTED) looks at a row anew for whose lock it has waited, but at leases and verdicts as they
+    were before: what the other transaction did to those is not seen unless they are asked for again. Of what nobody
+    holds or has judged by the row itself there are none. SQLite's transaction has been alone from its beginning.
     """
-    locking = found.limit(count).with_for_update(of=decisions, skip_locked=skip_locked)
-    ids = connection.execute(locking).scalars().all()
-    now_so = found.where(decisions.c.id.in_(ids)).order_by(None)
-    rows = {row.id: row for row in connection.execute(now_so)} if ids else {}
-    return [rows[id] for id in ids if id in rows]
+    rows = list(connection.execute(found.limit(count).with_for_update(of=decisions, skip_locked=skip_locked)))
+    if connection.dialect.name == "sqlite" or not rows or (skip_locked and not any(row.verdicts for row in rows)):
+        return rows
+    now_so = found.where(decisions.c.id.in_([row.id for row in rows])).order_by(None)
+    there = {row.id: row for row in connection.execute(now_so)}
+    return [there[row.id] for row in rows if row.id in there]
 
 
 def _unjudged(reviewer: str) -> sa.ColumnElement[bool]:
@@ -192,25 +227,52 @@ def _unjudged(reviewer: str) -> sa.ColumnElement[bool]:
     return ~sa.exists().where(v.decision == decisions.c.id, v.reviewer == reviewer, v.undone.is_(None))
 
 
+def _leases(connection: sa.Connection, ids: Sequence[int]) -> dict[int, dict[str, datetime]]:
+    """Decision -> reviewer -> end of his lease, leases that have run out among them."""
+    found: dict[int, dict[str, datetime]] = {}
+    for row in connection.execute(_LEASES, {"ids": ids}):
+        found.setdefault(row.decision, {})[row.reviewer] = row.until
+    return found
+
+
+def _has_place(row: Row, held: Mapping[str, datetime], reviewer: str, now: datetime) -> bool:
+    """Whether the reviewer holds the decision or could, by its leases."""
+    running = [who for who, until in held.items() if until > now]
+    return reviewer in running or len(running) < row.wanted - row.verdicts
+
+
 def _grant(
     connection: sa.Connection,
     now: datetime,
-    row: Row,
     reviewer: str,
     until: datetime,
-    double: float,
-    place: int | None = None,
+    rows: Sequence[Row],
+    held: Mapping[int, Mapping[str, datetime]],
+    double: float = 0.0,
 ) -> None:
-    """Lease a locked row that has a place free; with no `place` it is the reviewer's already and only lasts longer."""
-    c = leases.c
-    run_out = c.decision == row.id, c.reviewer != reviewer, c.until <= now
-    connection.execute(leases.delete().where(*run_out))
-    if place is None:
-        mine = c.decision == row.id, c.reviewer == reviewer
-        connection.execute(leases.update().where(*mine).values(until=until))
-    else:
-        connection.execute(leases.delete().where(c.decision == row.id, c.reviewer == reviewer))
-        values = {"decision": row.id, "reviewer": reviewer, "taken": now, "place": place, "until": until}
-        connection.execute(leases.insert().values(values))
-    again = row.verdicts == 0 and row.lot < double
-    settle(connection, now, row, 2 if again else row.wanted)
+    """Lease locked rows that have a place free; what is the reviewer's already only lasts longer.
+
+    Args:
+        held: leases of these rows, from `_leases`.
+    """
+    his, new, run_out = [], [], []
+    changed: dict[tuple[int, datetime], list[int]] = {}
+    for place, row in enumerate(rows):
+        others = {who: end for who, end in held.get(row.id, {}).items() if who != reviewer}
+        if any(end <= now for end in others.values()):
+            run_out.append(row.id)
+        if len(others) < len(held.get(row.id, {})):
+            his.append(row.id)
+        else:
+            new.append({"decision": row.id, "reviewer": reviewer, "taken": now, "place": place, "until": until})
+        wanted = 2 if row.verdicts == 0 and row.lot < double else row.wanted
+        free_at = _free_at(wanted - row.verdicts, [until, *others.values()], now)
+        changed.setdefault((wanted, free_at), []).append(row.id)
+    if run_out:
+        connection.execute(_DROP_RUN_OUT, {"ids": run_out, "who": reviewer, "now": now})
+    if his:
+        connection.execute(_LENGTHEN, {"ids": his, "who": reviewer, "end": until})
+    if new:
+        connection.execute(leases.insert(), new)
+    for (wanted, free_at), ids in changed.items():
+        connection.execute(_GRANTED, {"ids": ids, "places": wanted, "at": free_at})

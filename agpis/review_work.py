@@ -120,16 +120,14 @@ def lease(request: Request, who: Who, wanted: Wanted) -> Response:
         )
         if item.id != wanted.first
     ]
-    told = [_told(desk, item, blind=blind) for item in items]
-    return answer({"items": told, "taken": taken, "left": desk.store.count(query)})
+    return answer({"items": _told(desk, items, blind=blind), "taken": taken, "left": desk.store.count(query)})
 
 
 @router.post("/api/renew")
 def renew(request: Request, who: Who, held: Held) -> Response:
     """Lengthen leases; answers with those that are still his."""
     desk = desk_of(request)
-    kept = [number for number in held.ids if _take(desk, who, number) is not None]
-    return answer({"held": kept, "asked": held.ids})
+    return answer({"held": desk.store.renew(who.name, held.ids, desk.options.seconds), "asked": held.ids})
 
 
 @router.post("/api/release")
@@ -162,7 +160,8 @@ def undo(request: Request, who: Who, regret: Regret) -> Response:
     item = desk.store.undo(who.name, key=str(regret.key) if regret.key else "")
     if item is None or item.until is None:
         return answer({"item": None})
-    return answer({"item": _told(desk, item, blind=regret.blind or desk.options.blind)})
+    (told,) = _told(desk, [item], blind=regret.blind or desk.options.blind)
+    return answer({"item": told})
 
 
 def given(judgement: Judgement, item: Item, reviewer: str, *, blind: bool) -> Given:
@@ -241,11 +240,9 @@ def _take(desk: Desk, who: Visitor, number: int) -> Item | None:
         raise
 
 
-def _told(desk: Desk, item: Item, *, blind: bool) -> dict[str, Any]:
-    desk.keep(item)
-    past = desk.store.history(item.decision.sku)
-    seen = sum(judged.undone is None for decision in past for judged in decision.verdicts)
-    return payload(item, desk.names, blind=blind, seen=seen)
+def _told(desk: Desk, items: Sequence[Item], *, blind: bool) -> list[dict[str, Any]]:
+    seen = desk.store.seen({item.decision.sku for item in items})
+    return [payload(desk.keep(item), desk.names, blind=blind, seen=seen.get(item.decision.sku, 0)) for item in items]
 
 
 @router.get("/image/{decision}/{number}/{size}")

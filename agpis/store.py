@@ -15,7 +15,7 @@ Every method may raise StoreError (`disk_full`, `not_writable`, `database_busy`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -201,6 +201,10 @@ class Store:
         """
         return self._write(lambda c, now: leases.take(c, now, reviewer, decision_id, seconds))
 
+    def renew(self, reviewer: str, decision_ids: Sequence[int], seconds: float = 600.0) -> list[int]:
+        """`take` each of these that can be had; their ids, in the same order. Unknown ids are passed over."""
+        return self._write(lambda c, now: leases.renew(c, now, reviewer, decision_ids, seconds))
+
     def release(self, reviewer: str, decision_id: int | None = None) -> int:
         """Give back one lease, or all that the reviewer has. Returns how many there were."""
         return self._write(lambda c, now: leases.release(c, now, reviewer, decision_id))
@@ -231,6 +235,10 @@ class Store:
     def history(self, sku: str) -> list[Past]:
         """Every decision of the sku and every verdict on it, the oldest first."""
         return self._read(lambda c, now: reviewed.history(c, sku))
+
+    def seen(self, skus: Collection[str]) -> dict[str, int]:
+        """How many verdicts stand on each of the skus, all its decisions together; one without any is left out."""
+        return self._read(lambda c, now: reviewed.seen(c, skus))
 
     def day(self, reviewer: str, day: date, zone: str = "UTC") -> Day:
         """What a reviewer did on a day of an IANA time zone. Raises SettingsError (`bad_zone`)."""
