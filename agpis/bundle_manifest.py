@@ -127,7 +127,16 @@ class Weighing(_Entry):
     clean: float = Field(ge=0)
     p_primary: float
     margin: float
+    stacked: tuple[float, ...] = ()
+    """Of `agpis.stacking.FEATURES`, each less its mean; (): these are not heard, nor of one image alone."""
+    means: tuple[float, ...] = ()
     data: str
+
+    @model_validator(mode="after")
+    def _paired(self) -> Weighing:
+        if len(self.stacked) != len(self.means):
+            raise ValueError(f"stacked has {len(self.stacked)} numbers and means {len(self.means)}; they are pairs")
+        return self
 
 
 class Stacking(_Entry):
@@ -143,7 +152,8 @@ class Stacking(_Entry):
 
 
 class Choice(_Entry):
-    """Weights of what speaks for an image as the primary; `agpis.choice.FEATURES` explains each. All speak for it."""
+    """Weights of what speaks for an image as the primary; `agpis.choice.FEATURES` explains each. All speak for it but
+    `looks`."""
 
     primary: float = Field(ge=0)
     clean: float = Field(ge=0)
@@ -155,6 +165,8 @@ class Choice(_Entry):
     holds: float = Field(ge=0)
     entire: float = Field(ge=0)
     cleanest: float = Field(ge=0)
+    looks: tuple[float, ...] = ()
+    """Of the image's mean token, one a column (`agpis.choice.looks`): what leads in this shop. (): nothing is known."""
     data: str
 
 

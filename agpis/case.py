@@ -50,6 +50,8 @@ class Appraised:
     """(S, 6) of `agpis.weighing`."""
     plain: NDArray[np.floating]
     """(S,) the score without weighing."""
+    stacked: FloatArray | None
+    """(S, F) of `agpis.stacking`; None where there is no pair, the tokens have no layout, or it was not asked for."""
 
 
 class Case:
@@ -152,7 +154,8 @@ class Case:
         )
         able = {case.index for case, can in zip(self.judged, eligible, strict=True) if can}
         self.leads = {case.index: row for case, row in zip(left, rows, strict=True) if case.index in able}
-        scores = dict(zip((case.index for case in left), choice.scores(rows, fitted), strict=True))
+        seen = choice.looks([case.tokens for case in left], self.bundle.manifest.token_layout) if fitted.looks else None
+        scores = dict(zip((case.index for case in left), choice.scores(rows, fitted, seen), strict=True))
         found = choice.chances([scores.get(case.index, 0.0) for case in self.judged], eligible)
         self.chances = {case.index: float(chance) for case, chance in zip(self.judged, found, strict=True)}
         return found
@@ -303,8 +306,12 @@ class Case:
         """The images that are not removed, in the merchant's order."""
         return [case for case in self.judged if case.outcome != "removed"]
 
-    def appraise(self, order: NDArray[np.int64]) -> Appraised:
-        """What is known of sequences (S, L) of the images that are left, by their positions in `left`."""
+    def appraise(self, order: NDArray[np.int64], *, thorough: bool = False) -> Appraised:
+        """What is known of sequences (S, L) of the images that are left, by their positions in `left`.
+
+        Args:
+            thorough: `stacked` is wanted even where the bundle has no use for it.
+        """
         left = self.left
         tokens = np.stack([case.tokens for case in left])  # (n, P, D)
         with self.clock.stage("sequence graph", len(order)):
@@ -328,17 +335,20 @@ class Case:
         # sequence costs more than a picture of the product's own left out.
         qualified = seen * kin.prod(axis=1) * apart.prod(axis=1)
         plain = qualified * clean.prod(axis=1) * kin.prod(axis=1) ** CAUTION
-        if self.bundle.manifest.stacking is not None and order.shape[1] > 1:
+        manifest, stacked = self.bundle.manifest, None
+        fitted = manifest.weighing
+        if manifest.stacking is not None or (fitted is not None and fitted.stacked) or thorough:
             counted = np.where(active, classes, 0.0)
             counted[:, 0] = seen
-            sight = sight_of(left, self.p_copy, self.bundle)
-            qualified = seen = stacking.p_qualified(self.bundle, counted, order, sight)
+            stacked = stacking.rows(self.bundle, counted, order, sight_of(left, self.p_copy, self.bundle))
+        if manifest.stacking is not None and stacked is not None:
+            qualified = seen = self.bundle.stacked(stacked)
             plain = plain * qualified
         features = weighing.features(seen, kin, apart, clean, fit[order[:, 0]], others[order[:, 0]])
-        if (fitted := self.bundle.manifest.weighing) is None:
-            return Appraised(classes, qualified, plain, features, plain)
-        weighed = weighing.p_qualified(features, fitted)
-        return Appraised(classes, weighed, weighed, features, plain)
+        if fitted is None:
+            return Appraised(classes, qualified, plain, features, plain, stacked)
+        weighed = weighing.p_qualified(features, fitted, stacked)
+        return Appraised(classes, weighed, weighed, features, plain, stacked)
 
     def _search(self, chosen: Judged, left: list[Judged]) -> Decision:
         tokens = np.stack([case.tokens for case in left])  # (n, P, D)

@@ -4,8 +4,9 @@ p_primary of one image does not tell an original from its watermarked copy, nor 
 from the product's own. Ten pieces of evidence do better: what stage 1 says of the image, and how it stands to the
 product's other images. A linear score of them, softmax over the candidates, is fitted by `python -m bench.primary` on
 simulated candidate sets of sources that the image graph was not trained on; the fit is in the bundle's manifest
-(`agpis.bundle_manifest.Choice`). p_primary itself, and the threshold under which a product has no primary, stay the
-paper's.
+(`agpis.bundle_manifest.Choice`). What the reviewers of a shop want to see first is learned from their verdicts
+(`agpis.leading`): there the image's mean token, its looks, is heard as well. p_primary itself, and the threshold under
+which a product has no primary, stay the paper's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from agpis import columns
 from agpis.bundle_manifest import Choice
 from agpis.columns import Floats, Layout
+from agpis.errors import BundleError
 
 FEATURES = ("primary", "clean", "unmarked", "whole", "alike", "colours", "found", "holds", "entire", "cleanest")
 """Of an image: log odds of p_primary; of breaking no rule; minus the log of the rules' probabilities summed; log odds
@@ -93,9 +95,30 @@ def _log_odds(probability: npt.ArrayLike) -> Floats:
     return columns.log_odds(probability, LEAST)
 
 
-def scores(rows: Floats, fitted: Choice) -> Floats:
-    """(n, 10) features -> (n,) scores; the differences between a product's images are log odds."""
-    return np.asarray(rows @ np.array([getattr(fitted, name) for name in FEATURES]))
+def looks(tokens: npt.ArrayLike, layout: Layout | None = None) -> Floats:
+    """Mean token (n, D) of each of n images with tokens (n, P, D); the knowledge token of a layout is left out."""
+    found = np.asarray(tokens, np.float64)
+    return np.asarray((found[:, : layout["side"] ** 2] if layout else found).mean(axis=1))
+
+
+def scores(rows: Floats, fitted: Choice, seen: Floats | None = None) -> Floats:
+    """Features (n, 10) and looks (n, D) -> (n,) scores; the differences between a product's images are log odds.
+
+    `seen` is needed where `fitted` has `looks`.
+
+    Raises:
+        BundleError: `graph_signature`, the choice was fitted on tokens of another width.
+    """
+    found = rows @ np.array([getattr(fitted, name) for name in FEATURES])
+    if fitted.looks and seen is not None:
+        if seen.shape[1] != len(fitted.looks):
+            raise BundleError(
+                "graph_signature",
+                f"the choice of the primary was fitted on tokens {len(fitted.looks)} wide; these are {seen.shape[1]} "
+                "wide. Fit it again: agpis renew",
+            )
+        found = found + seen @ np.array(fitted.looks)
+    return np.asarray(found)
 
 
 def chances(score: Sequence[float] | Floats, eligible: npt.NDArray[np.bool_]) -> Floats:

@@ -138,7 +138,8 @@ class Grounds:
 
     def with_the_set(self, classes: FloatArray, p_qualified: float) -> FloatArray:
         """Class probabilities (C,) in which the rules have what the set's evidence took from p_qualified."""
-        if self.bundle.manifest.stacking is not None:
+        weighing = self.bundle.manifest.weighing
+        if self.bundle.manifest.stacking is not None or (weighing is not None and weighing.stacked):
             return stacking.rescaled(classes, p_qualified)
         classes = classes.copy()
         left = 1.0 - float(classes[active_classes(self.bundle.classes, self.rulebook)].sum())

@@ -67,7 +67,7 @@ class Renewal:
     withheld: float | None = None
     """The threshold holds back at most this share of the sequences; None: as many as the current bundle's does."""
     promote: Promote = "better"
-    """`better`: if the whole 95 % interval of the gain in AUC lies above 0."""
+    """`better`: see `Comparison.better`."""
     name: str = "renewed"
     """Bundles are called this, with the day behind it."""
     rounds: int = 1000
@@ -230,7 +230,7 @@ class _Run:
         """The new bundle, whole: under its final name or in the work folder."""
         for folder in (self.home.folder / self.plan.id, self.work / "bundle"):
             if folder.exists():
-                self.notes += json.loads((self.work / "bundle.json").read_text(encoding="utf-8"))
+                self.notes += json.loads((self.work / "bundle.json").read_text(encoding="utf-8"))["notes"]
                 return folder
         notes = len(self.notes)
         made: dict[Kind, Path] = {}
@@ -255,9 +255,14 @@ class _Run:
         )
         self.say(f"weighing stage 1's evidence on {len(samples.validation)} validation verdicts")
         learned = [verdict for verdict in samples.train if verdict.split == "train"]
-        self.notes += fitted(self.base, scratch, learned, samples.validation, changes, withheld=self.wanted.withheld)
+        own = self.home.of_one_model(self.base.name)
+        found = fitted(
+            self.base, scratch, learned, samples.validation, changes,
+            unseen=lambda verdict: verdict.bundle in own, withheld=self.wanted.withheld,
+        )  # fmt: skip
+        self.notes += found.notes
         open_bundle(scratch)
-        write_json(self.work / "bundle.json", self.notes[notes:])
+        write_json(self.work / "bundle.json", {"sequence": found.sequence, "notes": self.notes[notes:]})
         scratch.rename(self.work / "bundle")
         return self.work / "bundle"
 
@@ -345,11 +350,11 @@ class _Run:
         return Comparison.from_row(json.loads(path.read_text(encoding="utf-8")))
 
     def _promoted(self, comparison: Comparison) -> tuple[bool, str]:
-        gain = comparison.gain
-        said = f"AUC {gain.first:.3f} after {gain.second:.3f}, difference {gain.difference}"
+        said = comparison.why
         if self.wanted.promote == "always":
             return True, f"asked to, always; {said}"
         if self.wanted.promote == "never":
             return False, f"asked never to; {said}"
-        better = gain.difference.low > 0.0
-        return better, f"{said}, {'all' if better else 'not all'} of it above 0"
+        if comparison.better:
+            return True, said
+        return False, f"{said}: neither interval is wholly above 0, or one is wholly below"

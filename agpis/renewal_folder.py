@@ -99,6 +99,21 @@ class Home:
         found = self.work(bundle) / "muisc"
         return found if bundle and (found / "config.json").is_file() else None
 
+    def of_one_model(self, bundle: str) -> frozenset[str]:
+        """Names of the bundles that have the sequence model of this one: those that renewals made it from while they
+        kept that model. What they decided was reviewed after the model was trained. "", a verdict without a bundle, is
+        among them while no renewal has trained that model."""
+        found = {bundle}
+        while True:
+            try:
+                made = json.loads((self.work(bundle) / "bundle.json").read_text(encoding="utf-8"))["sequence"]
+                bundle = json.loads((self.work(bundle) / "result.json").read_text(encoding="utf-8"))["base"]
+            except (OSError, ValueError, LookupError, TypeError):  # no renewal made it, or one of an earlier version
+                return frozenset({*found, ""})
+            if made != "kept":
+                return frozenset(found)
+            found.add(bundle)
+
     def stopped(self, question: dict[str, Any], now: datetime) -> Plan | None:
         """The renewal that was not finished: the current bundle's own, where it was killed right after the promotion,
         or the last one if the same was asked and it is not stale."""

@@ -22,7 +22,7 @@ from agpis.figures import compare
 from agpis.metrics import Difference, Interval, Resample, calibration_statistic, mean_statistic, threshold_for_withheld
 from agpis.pipeline import Settings
 from agpis.renewal_samples import Samples
-from agpis.replay import replay
+from agpis.replay import Replayed, replay
 from agpis.rulebook import Rulebook
 from agpis.samples import Labelled, labelled
 from agpis.scores import Scores
@@ -37,12 +37,15 @@ MEANING: Mapping[str, str] = {
     "auc_multi": "the same, for the sequence as a whole or its title",
     **{f"rejected_at_{c:.0%}": f"rejected of the {c:.0%} that the bundle is surest of" for c in COVERAGES},
     "rejected": "rejected of what the bundle submits at its own threshold",
+    "first_image": "first image right, where reviewers said which may be first",
     "coverage": "share that the bundle submits at its own threshold",
     "calibration_error": "expected calibration error of p_qualified",
 }
 """Figures of a comparison, with what they mean."""
-SHARES = ("rejected", "coverage", *(f"rejected_at_{c:.0%}" for c in COVERAGES))
+SHARES = ("rejected", "coverage", "first_image", *(f"rejected_at_{c:.0%}" for c in COVERAGES))
 """Figures that are shown in percent."""
+DECIDING: Mapping[str, str] = {"auc": "AUC", "first_image": "first image right in"}
+"""Those that decide on a promotion, in short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,21 @@ class Comparison:
     """By name of MEANING."""
 
     @property
-    def gain(self) -> Difference:
-        """The figure that decides on a promotion."""
-        return self.figures["auc"]
+    def better(self) -> bool:
+        """Whether the new bundle tells right sequences from wrong ones better, or puts the right image first more
+        often, the whole interval above 0, and is not worse at the other, the whole interval below 0."""
+        gains = [self.figures[name].difference for name in DECIDING if name in self.figures]
+        return any(gain.low > 0.0 for gain in gains) and not any(gain.high < 0.0 for gain in gains)
+
+    @property
+    def why(self) -> str:
+        """The figures that decide on a promotion."""
+        said = []
+        for name in DECIDING:
+            if (gap := self.figures.get(name)) is not None and np.isfinite(gap.first):
+                new, old, between, _ = _shown(gap, name in SHARES)
+                said.append(f"{DECIDING[name]} {new} after {old}, difference {between}")
+        return "; ".join(said)
 
     def row(self) -> dict[str, Any]:
         """JSON form; numbers that do not exist are null."""
@@ -123,11 +138,15 @@ def compared(old: Bundle, new: Bundle, held: Sequence[Verdict], *, rounds: int =
     rulebook = new.rulebook
     samples = labelled(held, rulebook)
     said = [_said(bundle, held) for bundle in (new, old)]
-    scores = [_scores(bundle, rulebook, samples, p) for bundle, (p, _) in zip((new, old), said, strict=True)]
+    scores = [_scores(bundle, rulebook, samples, one) for bundle, one in zip((new, old), said, strict=True)]
     versus = compare(scores[0], scores[1], rulebook=rulebook, rounds=rounds, seed=seed)
     figures = {name: gap for name, gap in versus.figures.items() if name in MEANING}
     resample = Resample(len(samples), scores[0].skus, rounds, seed)
     good = scores[0].qualified
+    led = [one.led for one in said]
+    known = ~np.isnan(led[0]) & ~np.isnan(led[1])
+    if known.any():
+        figures["first_image"] = resample.paired(*(mean_statistic(one, known) for one in led))
     p = [one.p_qualified for one in scores]
     for coverage in COVERAGES:
         limits = [threshold_for_withheld(one, 1.0 - coverage) for one in p]
@@ -145,21 +164,19 @@ def compared(old: Bundle, new: Bundle, held: Sequence[Verdict], *, rounds: int =
         verdicts=len(samples),
         products=len(set(scores[0].skus)),
         accepted=int(good.sum()),
-        removed=(said[0][1], said[1][1]),
+        removed=(said[0].left_out, said[1].left_out),
         figures=figures,
     )
 
 
-def _said(bundle: Bundle, held: Sequence[Verdict]) -> tuple[Floats, int]:
-    """p_qualified (n,) of each sequence, 0 where it would not be submitted; and how many these are."""
-    found = replay(bundle.folder, held, settings=Settings(threshold=0.0))
-    p = np.zeros(len(held))
-    p[found.rows] = found.p_qualified
-    return p, found.left_out
+def _said(bundle: Bundle, held: Sequence[Verdict]) -> Replayed:
+    return replay(bundle.folder, held, settings=Settings(threshold=0.0))
 
 
-def _scores(bundle: Bundle, rulebook: Rulebook, samples: Sequence[Labelled], p: Floats) -> Scores:
-    """`p` as scores, for the figures that speak of nothing else."""
+def _scores(bundle: Bundle, rulebook: Rulebook, samples: Sequence[Labelled], said: Replayed) -> Scores:
+    """p_qualified as scores, 0 of what would not be submitted, for the figures that speak of nothing else."""
+    p: Floats = np.zeros(len(samples))
+    p[said.rows] = said.p_qualified
     probabilities: npt.NDArray[np.float32] = np.zeros((len(samples), len(rulebook.classes)), np.float32)
     probabilities[:, 0] = p
     return Scores(
@@ -187,7 +204,7 @@ def write_page(found: Comparison, folder: Path, *, title: str, notes: Sequence[s
         "notes": list(notes),
         "counts": counts,
         "rules": _rules(samples),
-        "better": found.gain.difference.low > 0.0,
+        "better": found.better,
     }
     page = Environment(
         loader=PackageLoader("agpis", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -7,11 +7,13 @@ with a corrected one gives two samples, as the corrected one is an approved sequ
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from agpis.consensus import Vote, majority
 from agpis.data import Image, Verdict
 from agpis.samples import split_of
 from agpis.verdicts import BadSample, moment_of
@@ -54,7 +56,8 @@ class Settled:
 
 
 def settle(verdicts: Iterable[Verdict | BadSample]) -> Settled:
-    """One verdict of each sequence. Those of one sku, title, bundle and sequence speak of the same one.
+    """One verdict of each sequence. Those of one sku, title, bundle, sequence and set of candidates speak of the
+    same one.
 
     The sample of a majority has its rules, the most often named first, and the box, image and feedback of the first
     reviewer of the majority who names that rule; its time is that of the last verdict of the majority.
@@ -71,18 +74,33 @@ def settle(verdicts: Iterable[Verdict | BadSample]) -> Settled:
     repeated = doubled = outvoted = 0
     for same in alike.values():
         same.sort(key=lambda verdict: moment_of(verdict.time) or EARLY)
-        last = {verdict.reviewer or f"\0{i}": verdict for i, verdict in enumerate(same)}
-        voices = list(last.values())
+        voices, deciding = majority(same)
         repeated += len(same) - len(voices)
-        for_it = sum(verdict.accepted for verdict in voices)
         doubled += len(voices) > 1
-        if 2 * for_it == len(voices):
+        if not deciding:
             disagreed.append(voices[0].sku)
             continue
-        majority = [verdict for verdict in voices if verdict.accepted == (2 * for_it > len(voices))]
-        outvoted += len(voices) - len(majority)
-        kept.append(_merged(majority))
+        outvoted += len(voices) - len(deciding)
+        kept.append(_merged(deciding))
     return Settled(tuple(kept), tuple(bad), repeated, doubled, outvoted, tuple(disagreed))
+
+
+def vote(verdict: Verdict, time: datetime) -> Vote:
+    """What is counted of a verdict that was given at that time."""
+    return Vote(
+        of=sequence_key(verdict),
+        reviewer=verdict.reviewer,
+        time=time,
+        accepted=verdict.accepted,
+        bundle=verdict.bundle,
+        category=verdict.category,
+        rules=verdict.rules,
+    )
+
+
+def sequence_key(verdict: Verdict) -> bytes:
+    """16 bytes, the same for verdicts on the same sequence (see `settle`) and for no others."""
+    return hashlib.sha256(repr(_key(verdict)).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def with_corrections(settled: Settled) -> Settled:
@@ -125,7 +143,7 @@ def approved_correction(verdict: Verdict) -> Verdict | None:
 
 def _key(verdict: Verdict) -> tuple[object, ...]:
     shown = tuple(Image(uri, verdict.base).location for uri in verdict.sequence)
-    return verdict.sku, verdict.title, verdict.bundle, shown
+    return verdict.sku, verdict.title, verdict.bundle, verdict.candidates, shown
 
 
 def _merged(voices: Sequence[Verdict]) -> Verdict:

@@ -66,16 +66,32 @@ def p_qualified(bundle: Bundle, classes: FloatArray, order: NDArray[np.integer],
     Raises:
         BundleError: `graph_signature`, the bundle's stacking was fitted for other features or other tokens.
     """
-    fitted = bundle.manifest.stacking
-    if fitted is None or order.shape[1] < 2:
+    if bundle.manifest.stacking is None:
         return classes[:, 0]
-    if fitted.features != FEATURES or sight.known is None or sight.known.colours is None:
+    found = rows(bundle, classes, order, sight)
+    return classes[:, 0] if found is None else bundle.stacked(found)
+
+
+def rows(bundle: Bundle, classes: FloatArray, order: NDArray[np.integer], sight: Sight) -> FloatArray | None:
+    """The features (S, F) of sequences as `p_qualified` gets them; None where there is no pair of images, or where
+    nothing in the bundle was fitted on them and its tokens have no layout.
+
+    Raises BundleError as `p_qualified` does.
+    """
+    if order.shape[1] < 2:
+        return None
+    stacking, weighing = bundle.manifest.stacking, bundle.manifest.weighing
+    there = sight.known is not None and sight.known.colours is not None
+    wide = len(weighing.stacked) if weighing is not None else 0
+    if (stacking is not None and (stacking.features != FEATURES or not there)) or (
+        wide and (wide != len(FEATURES) or not there)
+    ):
         raise BundleError(
             "graph_signature",
             f"{bundle.folder}: stacking was fitted by another version of AGPIS or on tokens of another layout. Fit it "
-            "again: python -m bench.stacking",
+            "again: python -m bench.stacking, or agpis renew",
         )
-    return bundle.stacked(features(classes, order, sight, scopes_of(bundle)))
+    return features(classes, order, sight, scopes_of(bundle)) if there else None
 
 
 def rescaled(classes: FloatArray, p: float) -> FloatArray:

@@ -4,6 +4,9 @@ The sequence model sees dimly what stage 1 has measured: how sure the matcher is
 the others an image is, how nearly it was removed, how fit the primary is. Without reviews these are multiplied with
 hand-set powers (`agpis.case`); with reviews of what stage 1 submitted their weights can be fitted, which also
 calibrates. A ridge pulls the weights to the plain product of probabilities, the choice where there is little data.
+
+The features of `agpis.stacking` may be heard besides, each less its mean, with weights that the ridge pulls to 0: what
+in a shop's sequences its own reviewers mind, which no simulation knew.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ PRIOR = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 """The product of p_qualified, kin and apart, nearly: log odds are not log probabilities."""
 RISING = 4
 """The first features can only speak for a sequence: a fit that says otherwise has met chance, and leaves them out."""
-RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
+RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Strengths that are tried, in sequences of average weight; a weight counts by its feature's standard deviation."""
 FOLDS = 5
 LEAST = 1e-4
@@ -58,10 +61,12 @@ def _log_odds(probability: npt.ArrayLike) -> Floats:
     return log_odds(probability, LEAST)
 
 
-def p_qualified(rows: Floats, weighing: Weighing) -> Floats:
-    """(S, 6) features -> (S,) p_qualified."""
-    weights = np.array([getattr(weighing, name) for name in FEATURES])
-    found: Floats = 1.0 / (1.0 + np.exp(-(rows @ weights + weighing.bias)))
+def p_qualified(rows: Floats, weighing: Weighing, stacked: npt.NDArray[np.floating] | None = None) -> Floats:
+    """Features (S, 6), and (S, F) of `agpis.stacking` where these are heard and known -> (S,) p_qualified."""
+    logits = rows @ np.array([getattr(weighing, name) for name in FEATURES]) + weighing.bias
+    if weighing.stacked and stacked is not None:
+        logits = logits + (stacked - np.array(weighing.means)) @ np.array(weighing.stacked)
+    found: Floats = 1.0 / (1.0 + np.exp(-logits))
     return found
 
 
@@ -70,6 +75,7 @@ def fit(
     accepted: npt.ArrayLike,
     products: Sequence[str],
     *,
+    stacked: npt.ArrayLike | None = None,
     weights: npt.ArrayLike | None = None,
     prior: float | None = None,
     data: str = "",
@@ -80,6 +86,7 @@ def fit(
         rows: (n, 6) features.
         accepted: (n,) bool, what the reviewers said.
         products: (n,) all rows of one are on one side of a fold.
+        stacked: (n, F) of `agpis.stacking`, heard too.
         weights: (n,) of the rows, where one upload has several; None: all alike.
         prior: share of accepted sequences where it will be used; None: that of the rows.
 
@@ -91,6 +98,11 @@ def fit(
         ValueError: all verdicts say the same, or there are fewer products than folds.
     """
     x, y = np.asarray(rows, np.float64), np.asarray(accepted, bool)
+    means = np.zeros(0)
+    if stacked is not None:
+        more = np.asarray(stacked, np.float64)
+        means = more.mean(axis=0)
+        x = np.concatenate([x, more - means], axis=1)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
     names, of = np.unique(np.asarray(products), return_inverse=True)
     if y.all() or not y.any() or len(names) < FOLDS:
@@ -107,22 +119,40 @@ def fit(
             inside = folds != fold
             coefficients = _fit(x[inside], y[inside], w[inside], tried)
             logits[~inside] = x[~inside] @ coefficients[1:] + coefficients[0]
-        loss = float((w * np.logaddexp(0.0, np.where(y, -logits, logits))).mean())
+        loss = _loss(logits, y, w)
         if loss < best:
             best, outside, ridge = loss, 1.0 / (1.0 + np.exp(-logits)), tried
     bias, *found = _fit(x, y, w, ridge)
     if prior is not None:
         share = float(w[y].sum() / w.sum())
         bias += np.log(prior / (1.0 - prior)) - np.log(share / (1.0 - share))
-    rounded = {name: round(float(value), 4) for name, value in zip(FEATURES, found, strict=True)}
+    rounded = {name: round(float(value), 4) for name, value in zip(FEATURES, found, strict=False)}
     said = f"{len(y)} sequences of {len(names)} products, ridge {ridge:g}"
     said += f"; {data}" if data else ""
     said += f", moved to {prior:g} accepted" if prior is not None else ""
-    return Weighing(bias=round(float(bias), 4), data=said, **rounded), outside
+    entry = Weighing(
+        bias=round(float(bias), 4),
+        stacked=tuple(round(float(value), 6) for value in found[len(FEATURES) :]),
+        means=tuple(round(float(value), 6) for value in means),
+        data=said,
+        **rounded,
+    )
+    return entry, outside
+
+
+def _loss(logits: Floats, y: npt.NDArray[np.bool_], w: Floats) -> float:
+    """Weighted log loss."""
+    return float((w * np.logaddexp(0.0, np.where(y, -logits, logits))).mean())
+
+
+def log_loss(p: npt.ArrayLike, accepted: npt.ArrayLike, weights: npt.ArrayLike) -> float:
+    """Weighted mean of -log of the probability of what was said, of p_qualified (n,), verdicts (n,) and weights."""
+    w = np.asarray(weights, np.float64)
+    return _loss(log_odds(np.asarray(p, np.float64), 1e-9), np.asarray(accepted, bool), w / w.mean())
 
 
 def _fit(x: Floats, y: npt.NDArray[np.bool_], w: Floats, ridge: float) -> Floats:
-    """Bias and weights (7,). A rising feature that falls is left out and the rest fitted again."""
+    """Bias and weights (1 + F,). A rising feature that falls is left out and the rest fitted again."""
     free = np.ones(x.shape[1], bool)
     while True:
         found = _newton(x, y, w, ridge, free)
@@ -136,7 +166,8 @@ def _newton(x: Floats, y: npt.NDArray[np.bool_], w: Floats, ridge: float, free: 
     """Newton's method with halved steps; weights that are not free are 0."""
     design = np.column_stack([np.ones(len(y)), x])
     used = np.concatenate([[True], free])
-    design, target = design[:, used], np.concatenate([[0.0], PRIOR])[used]
+    prior = np.concatenate([[0.0], PRIOR, np.zeros(x.shape[1] - len(PRIOR))])
+    design, target = design[:, used], prior[used]
     strength = ridge * np.concatenate([[0.0], np.maximum(x.var(axis=0), 1e-6)])[used]
 
     def loss(at: Floats) -> float:

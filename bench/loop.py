@@ -25,6 +25,7 @@ import threading
 import time
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -235,19 +236,23 @@ class Fresh:
     rejected: NDArray[np.bool_]
     """(n,)"""
     keys: tuple[str, ...]
+    reasons: dict[str, int]
+    """Sequences with each of `bench.uploads.REASONS`, whatever the reviewer says."""
 
     @classmethod
     def of(cls, folders: Sequence[Path], cases: dict[str, Case]) -> Fresh:
         found: dict[str, Decision] = {d.sku: d for folder in folders for d in open_output(folder).decisions()}
-        p, rejected = [], []
+        p, rejected, reasons = [], [], Counter[str]()
         for sku in sorted(found):
             decision, case = found[sku], cases[sku]
             uris = [candidate.uri for candidate in decision.candidates]
             names = [image.uri for image in case.product.images]
             shown = [names[uris.index(uri)] for uri in decision.sequence]
             p.append(-1.0 if not shown or decision.p_qualified is None else decision.p_qualified)
-            rejected.append(bool(shown) and verdict(case, review(case, shown)))
-        return cls(np.array(p), np.array(rejected), tuple(cases[sku].key for sku in sorted(found)))
+            wrong = review(case, shown) if shown else ()
+            reasons.update(wrong)
+            rejected.append(bool(shown) and verdict(case, wrong))
+        return cls(np.array(p), np.array(rejected), tuple(cases[sku].key for sku in sorted(found)), dict(reasons))
 
     def submitted(self, kept: float) -> NDArray[np.bool_]:
         """The `kept` share of the sequences that the bundle is surest of."""
@@ -285,6 +290,7 @@ def row_of(
         f"fresh, {share} surest": asdict(fresh.rate(KEPT)),
         "fresh, against the first": asdict(fresh.fewer(first, 1.0)),
         f"fresh, {share} surest, against the first": asdict(fresh.fewer(first, KEPT)),
+        "fresh, sequences with": fresh.reasons,
         "reviewed": None if own is None else asdict(own),
         **more,
     }
@@ -296,6 +302,7 @@ def show(row: dict[str, Any]) -> None:
     for name, value in row.items():
         if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
             print(f"  {name:40s} {value['value']:7.1%} [{value['low']:.1%}, {value['high']:.1%}]")
+    print(f"  {'fresh, sequences with':40s} " + ", ".join(f"{k} {n}" for k, n in row["fresh, sequences with"].items()))
     if row.get("renewal"):
         print(f"  renewal: {row['renewal']}")
 

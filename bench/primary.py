@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize  # type: ignore[import-untyped]
+from scipy.optimize import minimize
 
 from agpis import choice, duplicates, kinship
 from agpis.bundle import Bundle

@@ -12,11 +12,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from agpis import stacking, trees
-from agpis.bundle import open_bundle
+from agpis import renewal_fit, stacking, trees
+from agpis.bundle import STARTER, open_bundle
 from agpis.bundle_manifest import Stacking, read_manifest
 from agpis.checkpoint import read_checkpoint
 from agpis.data import Verdict
@@ -33,6 +34,7 @@ from agpis.verdicts import read_verdicts
 from tests.conftest import ROOT
 from tests.drawn_reviews import write_reviews
 from tests.drawn_store import a_store
+from tests.test_leading import TRUE
 from tests.test_rule_changes import ADDED, RENAMED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,7 +130,12 @@ def test_a_killed_renewal_goes_on_and_ends_once(killed: Path, reviews: Path, tin
     written = json.loads((work / "comparison.json").read_text())
     assert Comparison.from_row(written).row() == comparison.row()  # NaN is not itself
     page = (work / "comparison.html").read_text()
-    for part in (bundle.name, "banner is called promotion now", "held-out verdicts", f"{comparison.gain.first:.3f}"):
+    for part in (
+        bundle.name,
+        "banner is called promotion now",
+        "held-out verdicts",
+        f"{comparison.figures['auc'].first:.3f}",
+    ):
         assert part in page
     assert f"| {comparison.gain.first:.3f} |" in (work / "comparison.md").read_text()
     start = read_checkpoint(work / "start")
@@ -209,7 +216,8 @@ def test_what_cannot_be_meant(change: dict[str, object], message: str) -> None:
 
 
 def test_what_is_fitted_on_the_validation_verdicts(reviews: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    """Of a base with stacking: its trees are tried, the evidence is weighed, the threshold set as was asked."""
+    """Of a base with stacking: its trees are tried, the evidence is weighed, the threshold set as was asked, and the
+    base's sequence model kept where it does as well."""
     from tests.test_stacking import fitted as drawn_trees
 
     base, new = tmp_path / "base", tmp_path / "new"
@@ -219,12 +227,52 @@ def test_what_is_fitted_on_the_validation_verdicts(reviews: Path, tiny_bundle: P
     trees.put(base, trees.to_onnx(drawn_trees()[0]), entry)
     rulebook = open_bundle(base).rulebook
     checked = [v for v in read_verdicts(reviews / "verdicts.jsonl") if isinstance(v, Verdict)][:60]
-    notes = fitted(open_bundle(base), new, checked[:10], checked, rule_changes(rulebook, rulebook), withheld=0.25)
-    assert notes.pop(0).startswith("The choice of the primary stays: first images are known of ")
-    assert notes[0].startswith("Stacking of tiny: AUC on the validation verdicts 0.")
+    same, asked = rule_changes(rulebook, rulebook), [replace(v, split="validation") for v in checked[:45]]
+    seen: list[str] = []
+
+    def unseen(verdict: Verdict) -> bool:
+        seen.append(verdict.sku)
+        return verdict.split != "validation"
+
+    (new / "mark.txt").write_text("of the trained one", encoding="utf-8")
+    made = fitted(open_bundle(base), new, checked[45:], asked, same, unseen=unseen, withheld=0.25)
+    led, trees_said, models = made.notes
+    assert led.startswith("The choice of the primary stays: first images are known of ")
+    assert trees_said.startswith("Stacking of tiny: AUC on the validation verdicts ")
     manifest = read_manifest(new)
     assert manifest.weighing is not None
     assert manifest.thresholds["qualified"].data.startswith("withholds 25.0% of ")
-    found = [float(number) for number in re.findall(r"0\.\d{3}", notes[0])]
-    assert (manifest.stacking is not None) == (found[0] >= found[1])
+    trained, kept, *_, low, _ = (float(number) for number in re.findall(r"-?[01]\.\d{3}", models))
+    assert 0.0 <= min(trained, kept) <= max(trained, kept) <= 1.0
+    assert (made.sequence == "kept") == (low <= 0.0) == (not (new / "mark.txt").exists())
+    assert len(seen) > 45  # of all verdicts whose sequence is still submitted
     assert open_bundle(new).thresholds["qualified"] == manifest.thresholds["qualified"].value
+
+
+def test_the_choice_of_the_primary_is_learned(tmp_path: Path) -> None:
+    """Right images that are told by their looks alone: the fit is taken, and said; of noise it is not."""
+    from tests.test_leading import SEEN, told
+
+    manifest = read_manifest(STARTER)
+    for wanted_looks, taken in ((SEEN, True), ((0.0,) * 4, False)):
+        drawn = [told(300, 0, wanted=wanted_looks)[i] for i in range(300)]
+        if not taken:  # what leads has nothing to do with anything
+            rng = np.random.default_rng(0)
+            drawn = [replace(lead, right=frozenset([int(rng.integers(6))])) for lead in drawn]
+        start = TRUE.model_copy(update={"data": "simulated"})
+        found, (note,) = renewal_fit._led(drawn, start, manifest)
+        assert note.startswith("Choice of the primary: right in ")
+        assert ("the looks of images heard" in note) == taken
+        assert found == manifest.choice if not taken else len(found.looks) == 4 and "150 reviewed" in found.data
+
+
+def test_what_a_model_kept_has_not_seen(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for name, base, sequence in (("b", "a", "trained"), ("c", "b", "kept"), ("d", "c", "kept"), ("e", "x", "kept")):
+        home.work(name).mkdir(parents=True)
+        (home.work(name) / "bundle.json").write_text(json.dumps({"sequence": sequence, "notes": []}))
+        (home.work(name) / "result.json").write_text(json.dumps({"base": base}))
+    assert home.of_one_model("d") == {"d", "c", "b"}
+    assert home.of_one_model("b") == {"b"}
+    assert home.of_one_model("e") == {"e", "x", ""}
+    assert home.of_one_model("x") == {"x", ""}

@@ -102,12 +102,28 @@ def test_the_page_says_what_the_figures_say(tmp_path: Path) -> None:
         "&lt;old&gt;",
         "a &lt;note&gt;",
         "+0.050 [+0.010, +0.090]",
-        "The new bundle is better",
+        "The new bundle is better<",
         "<td>blur</td>",
     ):
         assert part in page
     assert "<old>" not in page
     assert "| 12.0 % | 20.0 % |" in (tmp_path / "comparison.md").read_text()
+
+
+def test_what_is_better() -> None:
+    def gap(low: float, high: float) -> Difference:
+        return Difference(0.8, 0.75, Interval((low + high) / 2, low, high), 0.1)
+
+    up, down, open_ = gap(0.01, 0.1), gap(-0.1, -0.01), gap(-0.1, 0.1)
+    for auc, first, better in (
+        (up, open_, True), (open_, up, True), (up, up, True), (up, None, True),
+        (open_, open_, False), (open_, None, False), (up, down, False), (down, up, False),
+    ):  # fmt: skip
+        figures = {"auc": auc} if first is None else {"auc": auc, "first_image": first}
+        found = Comparison("new", "old", (0.4, 0.3), 120, 60, 90, (0, 0), figures)
+        assert found.better is better
+        assert found.why.startswith("AUC 0.800 after 0.750, difference ")
+        assert ("first image right in 80.0 % after 75.0 %" in found.why) == (first is not None)
 
 
 def test_heads_are_checked() -> None:

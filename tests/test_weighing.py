@@ -16,7 +16,7 @@ from agpis.bundle_manifest import Weighing, read_manifest, write_manifest
 from agpis.data import Image, Product, Verdict
 from agpis.pipeline import Pipeline
 from agpis.replay import replay
-from agpis.weighing import FEATURES, PRIOR, features, fit, p_qualified
+from agpis.weighing import FEATURES, PRIOR, features, fit, log_loss, p_qualified
 from tests.conftest import draw_photo, save_photo
 from tests.test_pipeline import OPEN, product
 
@@ -75,6 +75,29 @@ def test_a_feature_that_would_fall_is_left_out() -> None:
     assert (found.kin, found.clean) == (0.0, 0.0)
     assert found.p_qualified > 0.4
     assert found.p_primary < -0.1  # may fall: it is only known to say something
+
+
+def test_what_is_stacked_is_heard_less_its_mean() -> None:
+    x, _, products = drawn(2000)
+    more = np.random.default_rng(5).normal(7.0, 3.0, (2000, 3))
+    y = np.random.default_rng(6).random(2000) < 1 / (1 + np.exp(-(x @ TRUE + (more[:, 0] - 7.0))))
+    found, outside = fit(x, y, products, stacked=more)
+    np.testing.assert_allclose(found.stacked, [1.0, 0.0, 0.0], atol=0.1)
+    np.testing.assert_allclose(found.means, more.mean(axis=0), atol=1e-5)
+    p = p_qualified(x, found, more)
+    assert (
+        log_loss(p, y, np.ones(2000))
+        < log_loss(outside, y, np.ones(2000))
+        < 0.9 * log_loss(fit(x, y, products)[1], y, np.ones(2000))
+    )
+    assert np.log(p / (1 - p)) - np.log(p_qualified(x, found) / (1 - p_qualified(x, found))) == pytest.approx(
+        (more - found.means) @ np.array(found.stacked), abs=1e-6
+    )
+
+
+def test_means_and_weights_are_pairs() -> None:
+    with pytest.raises(ValueError, match="they are pairs"):
+        Weighing(bias=0, p_qualified=1, kin=1, apart=1, clean=0, p_primary=0, margin=0, stacked=(1.0,), data="")
 
 
 def test_no_row_is_weighed_by_its_own_product(monkeypatch: pytest.MonkeyPatch) -> None:
