@@ -171,7 +171,7 @@ def renew(
     ] = None,
     promote: Annotated[
         Literal["better", "always", "never"],
-        typer.Option("--promote", help="better: where it tells rejected sequences or first images better, by the whole interval."),
+        typer.Option("--promote", help="better: at rejected sequences or first images, by the whole interval."),
     ] = "better",
     name: Annotated[str, typer.Option("--name", help="Of the bundles; the day is put behind it.")] = "renewed",
     seed: Annotated[int, typer.Option("--seed")] = 0,
