@@ -82,6 +82,9 @@ def watch(tallies: Tallies, options: Options, *, today: date | None = None) -> W
         notes.append(f"{tallies.untimed} verdicts have no time; they are left out.")
     if tallies.bad:
         notes.append(f"{len(tallies.bad)} lines are no verdicts; the first: {tallies.bad[0].message}")
+    tied = sum(reviewed(days, since, until).disagreed for days in tallies.reviewed.values())
+    if tied:
+        notes.append(f"{tied} sequences of the window are neither accepted nor rejected: their reviewers disagree.")
     if newest is not None and newest < since:
         notes.append(f"Nothing in the window {since} to {until - DAY}; the newest entry is of {newest}.")
     alarms = _alarms(watched, options.limits, notes[-1] if notes else "")
@@ -161,7 +164,8 @@ def _over_time(days: Mapping[date, T], by: By, until: date, rate: Callable[[list
     found: list[Period] = []
     at = _start(until - DAY, by)
     while grouped and at >= min(grouped) and len(found) < PERIODS:
-        found.append(Period(_label(at, by), at, rate(grouped[at]) if at in grouped else None))
+        share = rate(grouped.get(at, []))
+        found.append(Period(_label(at, by), at, share if share.total else None))
         at = _start(at - DAY, by)
     while found and found[0].share is None:
         found.pop(0)
@@ -229,7 +233,7 @@ def _alarms(watched: Sequence[BundleWatch], limits: Limits, note: str) -> tuple[
         for one in watched:
             rate = one.reject_now
             if rate.total and rate.low > limits.reject_rate:
-                said = f"{rate} of {rate.total:.0f} verdicts reject; the limit is {limits.reject_rate:g}"
+                said = f"{rate} of {rate.total:.0f} sequences are rejected; the limit is {limits.reject_rate:g}"
                 found.append(Alarm("reject_rate", one.bundle, limits.reject_rate, rate.low, said))
     if limits.coverage is not None:
         _needed(any(one.coverage_now.total for one in watched), "decision", "--min-coverage", note)

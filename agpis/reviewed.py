@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from agpis.consensus import Vote
+from agpis.data import Verdict
 from agpis.decision_rows import items
 from agpis.errors import SettingsError
 from agpis.records import Count, Day, Group, Judged, Pair, Past
@@ -110,6 +112,44 @@ def tally(
 
 def _day(quarter: int, zone: tzinfo) -> date:
     return (EPOCH + timedelta(seconds=quarter * QUARTER)).astimezone(zone).date()
+
+
+def votes(
+    connection: sa.Connection, since: datetime | None, until: datetime | None, key: Callable[[Verdict], Hashable]
+) -> list[Vote]:
+    """Every verdict that stands and has a time, on skus that have one in the window.
+
+    Verdicts of one decision are on one sequence. `key` tells the sequences apart of those that were imported without a
+    decision, where there is more than one verdict on their sku and bundle.
+    """
+    v, rules = verdicts.c, verdict_rules.c
+    them = [v.undone.is_(None), v.time.is_not(None)]
+    if since is not None or until is not None:
+        them.append(v.sku.in_(sa.select(v.sku).where(*window(since, until))))
+    columns = v.id, v.decision, v.sku, v.bundle, v.category, v.reviewer, v.time, v.accepted
+    rows = connection.execute(sa.select(*columns).where(*them).order_by(v.id)).all()
+    named: dict[int, list[str]] = defaultdict(list)
+    for row in connection.execute(sa.select(rules.verdict, rules.rule).join_from(verdict_rules, verdicts).where(*them)):
+        named[row.verdict].append(row.rule)
+    of: dict[int, Hashable] = {row.id: row.sku if row.decision is None else row.decision for row in rows}
+    many = Counter((row.sku, row.bundle) for row in rows)
+    loose = {(row.sku, row.bundle) for row in rows if row.decision is None and many[row.sku, row.bundle] > 1}
+    unclear = [row.id for row in rows if (row.sku, row.bundle) in loose]
+    for begin in range(0, len(unclear), 1000):
+        for one in judged(connection, v.id.in_(unclear[begin : begin + 1000])):
+            of[one.verdict_id] = key(one.verdict)
+    return [
+        Vote(
+            of=(of[row.id], row.bundle),
+            reviewer=row.reviewer,
+            time=row.time,
+            accepted=bool(row.accepted),
+            bundle=row.bundle,
+            category=row.category,
+            rules=tuple(named.get(row.id, ())),
+        )
+        for row in rows
+    ]
 
 
 def pairs(connection: sa.Connection, since: datetime | None, until: datetime | None) -> list[Pair]:

@@ -29,6 +29,7 @@ except ModuleNotFoundError:
     raise MissingExtra("SQLAlchemy", "web", "The store of decisions and verdicts") from None
 
 from agpis import account_rows, decision_rows, filters, giving, leases, reviewed, verdict_rows
+from agpis.consensus import Consensus, consensus
 from agpis.data import Decision, Verdict
 from agpis.database import Database
 from agpis.records import (
@@ -48,6 +49,7 @@ from agpis.records import (
     Session,
 )
 from agpis.schema import EPOCH
+from agpis.settled import sequence_key
 from agpis.verdicts import in_utc
 
 T = TypeVar("T")
@@ -258,6 +260,18 @@ class Store:
         Days are those of `zone`. Raises SettingsError (`bad_zone`, `bad_query`).
         """
         return self._read(lambda c, now: reviewed.tally(c, since, until, by, zone))
+
+    def consensus(self, since: datetime | None = None, until: datetime | None = None) -> list[Consensus]:
+        """Every sequence that was settled (`agpis.consensus`) at since <= time < until, once.
+
+        A sequence is settled by its last verdict that decides, so that it is in one window only. Verdicts without a
+        time are left out.
+        """
+        votes = self._read(lambda c, now: reviewed.votes(c, since, until, sequence_key))
+        begin, end = since and in_utc(since), until and in_utc(until)
+        return [
+            one for one in consensus(votes) if (begin is None or begin <= one.time) and (end is None or one.time < end)
+        ]
 
     def pairs(self, since: datetime | None = None, until: datetime | None = None) -> list[Pair]:
         """Decisions that two reviewers have judged, by the time of the second verdict, the oldest first."""

@@ -1,24 +1,27 @@
 """What was decided and what reviewers said of it, by bundle and day (UTC): stores, verdict files, output folders.
 
 A decision has no time of its own. In a store it is that at which it came in, in an output folder that of its shard's
-file. Verdicts bring theirs.
+file. Verdicts bring theirs. A sequence that several reviewers judged counts once, on the day of the last verdict that
+decided (`agpis.consensus`): all files of verdicts are settled together, and each store by itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from agpis.data import Decision, Verdict
+from agpis.consensus import Consensus, Vote, consensus
+from agpis.data import Decision
 from agpis.errors import AgpisError, MissingExtra, SourceError
 from agpis.histograms import FEATURES, Histogram, cells
 from agpis.manifest import NAME
 from agpis.output_folder import open_output
+from agpis.settled import vote
 from agpis.shards import read_decisions
 from agpis.verdicts import BadSample, moment_of, read_verdicts
 
@@ -76,29 +79,33 @@ class Decided:
 
 @dataclass(slots=True)
 class Reviewed:
-    """Verdicts on one bundle's sequences of some days."""
+    """One bundle's sequences that reviewers judged on some days."""
 
     accepted: int = 0
     rejected: int = 0
     rules: Counter[str] = field(default_factory=Counter)
-    """Verdicts that name the rule."""
+    """Rejected sequences for which the rule is named."""
+    disagreed: int = 0
+    """Sequences that as many accept as reject; they are neither, and not in `total`."""
 
     @property
     def total(self) -> int:
-        """Verdicts."""
+        """Sequences that were settled."""
         return self.accepted + self.rejected
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, one: Consensus) -> None:
         """Count one."""
-        self.accepted += verdict.accepted
-        self.rejected += not verdict.accepted
-        self.rules.update(set(verdict.rules))
+        self.accepted += one.accepted is True
+        self.rejected += one.accepted is False
+        self.disagreed += one.accepted is None
+        self.rules.update(one.rules)
 
     def merge(self, other: Reviewed) -> None:
         """Count what the other one has counted."""
         self.accepted += other.accepted
         self.rejected += other.rejected
         self.rules.update(other.rules)
+        self.disagreed += other.disagreed
 
 
 @dataclass(slots=True)
@@ -156,9 +163,11 @@ def tally(sources: Sequence[str | Path], *, since: date | None = None) -> Tallie
     stores) and MissingExtra (`web`, `postgres`).
     """
     found = Tallies()
+    votes: list[Vote] = []
     for source in sources:
         with _named(source):
-            _read(source, found, since)
+            _read(source, found, votes, since)
+    _add(consensus(votes), found, since)
     if not found.days and not found.untimed:
         said = f" ({len(found.bad)} lines are no verdicts, the first: {found.bad[0].message})" if found.bad else ""
         raise SourceError(
@@ -180,7 +189,7 @@ def _named(source: str | Path) -> Iterator[None]:
         raise SourceError("bad_source", f"{source} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _read(source: str | Path, found: Tallies, since: date | None) -> None:
+def _read(source: str | Path, found: Tallies, votes: list[Vote], since: date | None) -> None:
     text = str(source).removeprefix("sqlite:///")  # opening a missing database would make one
     path = Path(text)
     if "://" in text:
@@ -194,7 +203,7 @@ def _read(source: str | Path, found: Tallies, since: date | None) -> None:
             "source_not_found", f"found nothing at {path}; give a store, a file of verdicts or an output folder"
         )
     elif path.suffix in VERDICTS:
-        _verdicts(path, found, since)
+        votes += _votes(path, found)
     elif path.stat().st_size == 0:
         raise SourceError("empty_source", f"{path} is an empty file")
     else:
@@ -209,14 +218,21 @@ def _folder(path: Path, found: Tallies, since: date | None) -> None:
                 found.decided[decision.bundle][day].add(decision)
 
 
-def _verdicts(path: Path, found: Tallies, since: date | None) -> None:
+def _votes(path: Path, found: Tallies) -> Iterator[Vote]:
     for verdict in read_verdicts(path):
         if isinstance(verdict, BadSample):
             found.bad.append(verdict)
         elif (moment := moment_of(verdict.time)) is None or moment.year not in YEARS:
             found.untimed += 1
-        elif since is None or moment.date() >= since:
-            found.reviewed[verdict.bundle][moment.date()].add(verdict)
+        else:
+            yield vote(verdict, moment)
+
+
+def _add(settled: Iterable[Consensus], found: Tallies, since: date | None) -> None:
+    for one in settled:
+        day = one.time.date()
+        if since is None or day >= since:
+            found.reviewed[one.bundle][day].add(one)
 
 
 def _store(where: str | Path, found: Tallies, since: date | None) -> None:
@@ -228,16 +244,10 @@ def _store(where: str | Path, found: Tallies, since: date | None) -> None:
             for decision in store.decisions(since=start, until=start + DAY):
                 found.decided[decision.bundle][day].add(decision)
         begin = datetime.combine(since, time(), UTC) if since else None
-        for count in store.tally(begin, by=("day", "bundle")):
-            if count.day is None or count.day.year not in YEARS:
-                found.untimed += count.accepted + count.rejected
-            else:
-                of_day = found.reviewed[count.bundle or ""][count.day]
-                of_day.accepted += count.accepted
-                of_day.rejected += count.rejected
-        for count in store.tally(begin, by=("day", "bundle", "rule")):
-            if count.day is not None and count.day.year in YEARS and count.rule:
-                found.reviewed[count.bundle or ""][count.day].rules[count.rule] += count.rejected
+        settled = store.consensus(begin)
+        in_time = [one for one in settled if one.time.year in YEARS]
+        found.untimed += len(settled) - len(in_time)
+        _add(in_time, found, since)
 
 
 def _days(store: Store, since: date | None) -> Iterator[date]:

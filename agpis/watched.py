@@ -15,7 +15,7 @@ from agpis.tallies import DAY
 
 By = Literal["day", "week", "month"]
 EXPECTED = 5
-"""Expected verdicts or products with and without a rule, in either window, under which nothing is said of it."""
+"""Expected sequences or products with and without a rule, in either window, under which nothing is said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Limits:
     """What raises an alarm; None: nothing does."""
 
     reject_rate: float | None = None
-    """Highest share of verdicts that reject; crossed when the interval's lower bound is above."""
+    """Highest share of judged sequences that are rejected; crossed when the interval's lower bound is above."""
     drift: float | None = None
     """Highest PSI of any feature; crossed when the lower bound is above."""
     coverage: float | None = None
@@ -128,7 +128,7 @@ class BundleWatch:
     no_record: str
     """Why there is none."""
     named: tuple[RuleChange, ...]
-    """Rules that reviewers name, of their verdicts."""
+    """Rules that reviewers name, of the sequences that they judged."""
     found: tuple[RuleChange, ...]
     """Reasons for which images are removed, of the products."""
 
