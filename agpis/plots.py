@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from agpis.errors import MissingExtra, output_error
 from agpis.metrics import Floats, Resample, precision_recall, recall_at_precision, reliability, roc
+from agpis.shares import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,9 +147,10 @@ def draw_reliability(path: Path, curves: Sequence[Curve], caption: str, bins: in
             filled = [b for b in reliability(curve.scores, curve.positive, bins) if b.count]
             x, y = [np.array([getattr(b, name) for b in filled]) for name in ("confidence", "frequency")]
             counts = np.array([b.count for b in filled])
-            low, high = _wilson(y, counts)
+            intervals = [wilson(b.frequency * b.count, b.count) for b in filled]
+            bars = [[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]]
             colour = COLOURS[index]
-            above.errorbar(x, y, [y - low, high - y], color=colour, linewidth=1.2, linestyle="none", alpha=0.8)
+            above.errorbar(x, y, bars, color=colour, linewidth=1.2, linestyle="none", alpha=0.8)
             above.plot(x, y, color=colour, linewidth=1.2, linestyle=LINES[index], marker="o", label=_label(curve))
             above.scatter(x, y, 30 + 160 * counts / counts.sum(), color=colour, zorder=3)
         above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
@@ -268,10 +270,3 @@ def _precision_recall_of(hits: Floats, submitted: Floats, grid: Floats) -> Float
     some = submitted > 0
     recall, precision = hits[some] / hits[-1], hits[some] / submitted[some]
     return precision[np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)]
-
-
-def _wilson(share: Floats, counts: npt.NDArray[np.int64], z: float = 1.96) -> tuple[Floats, Floats]:
-    """Wilson score interval of a share; clipped so that the share lies inside in spite of rounding."""
-    middle = (share + z**2 / (2 * counts)) / (1 + z**2 / counts)
-    half = z / (1 + z**2 / counts) * np.sqrt(share * (1 - share) / counts + z**2 / (4 * counts**2))
-    return np.minimum(share, middle - half), np.maximum(share, middle + half)
