@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,8 +31,8 @@ from agpis.sources import Pictures
 from agpis.store import Store
 from agpis.wording import EVERYWHERE, KEYS, WORDS, say
 
-STATIC = {"review.js": "text/javascript", "review.css": "text/css"}
-"""Files that come with the pages -> media type."""
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+"""Of the files that come with the pages, by suffix."""
 BANDS = ("0-0.3", "0.3-0.5", "0.5-0.7", "0.7-0.9", "0.9-1")
 """Confidence bands that the queue offers: low <= p_qualified < high."""
 _ITEMS = 500
@@ -89,8 +90,10 @@ class Desk:
     accounts: Accounts
     names: dict[str, str] = field(init=False)
     rules: list[dict[str, Any]] = field(init=False)
-    versions: dict[str, str] = field(init=False)
-    """Static file -> mark of its content, for its address."""
+    static: dict[str, bytes] = field(init=False)
+    """Scripts and styles: file name -> content."""
+    version: str = field(init=False)
+    """Mark of `static`, for its address: one for all, because scripts import each other by name."""
     _templates: Environment = field(init=False)
     _items: OrderedDict[int, Item] = field(default_factory=OrderedDict)
     _sessions: dict[str, tuple[float, Visitor]] = field(default_factory=dict)
@@ -98,7 +101,8 @@ class Desk:
     def __post_init__(self) -> None:
         self.rules = rule_list(self.rulebook)
         self.names = {rule.id: rule.name for rule in self.rulebook.rules}
-        self.versions = {name: hashlib.sha256(static(name)).hexdigest()[:12] for name in STATIC}
+        self.static = _static()
+        self.version = hashlib.sha256(repr(sorted(self.static.items())).encode()).hexdigest()[:12]
         loader = PackageLoader("agpis", "templates/review")
         self._templates = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -109,7 +113,8 @@ class Desk:
             keys=KEYS,
             status_texts=STATUS_TEXTS,
             everywhere={key: WORDS[key] for key in EVERYWHERE},
-            versions=self.versions,
+            static=f"/static/{self.version}",
+            scripts=sorted(name for name in self.static if name.endswith(".js")),
             band_counts=dict.fromkeys(BANDS),
             band_name=band_name,
             status_name=lambda status: STATUS_TEXTS[status][0],
@@ -187,9 +192,9 @@ def answer(value: Any, status: int = 200) -> Response:
     return Response(json.dumps(value, allow_nan=False), status, media_type="application/json")
 
 
-def static(name: str) -> bytes:
-    """Content of one of STATIC."""
-    return (resources.files("agpis") / "static" / name).read_bytes()
+def _static() -> dict[str, bytes]:
+    files = (resources.files("agpis") / "static").iterdir()
+    return {file.name: file.read_bytes() for file in files if PurePath(file.name).suffix in MEDIA_TYPES}
 
 
 def is_secure(request: Request) -> bool:

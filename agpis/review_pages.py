@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,7 +12,7 @@ from starlette.responses import RedirectResponse
 
 from agpis.data import Verdict
 from agpis.records import Day, Item, Judged, Listed
-from agpis.review_desk import STATIC, Desk, Visitor, desk_of, filters_of, local, query_of, static, visitor, zone_of
+from agpis.review_desk import MEDIA_TYPES, Desk, Visitor, desk_of, filters_of, local, query_of, visitor, zone_of
 from agpis.review_login import with_visit
 from agpis.review_team import by_hour, percent, team, typical_seconds
 from agpis.sources import uris
@@ -35,13 +36,16 @@ def home(who: Who) -> Response:
     return RedirectResponse("/queue", 303)
 
 
-@router.get("/static/{name}")
-def file(name: str) -> Response:
-    """Script and style; their addresses change with their content."""
-    if name not in STATIC:
+@router.get("/static/{version}/{name}")
+def file(request: Request, version: str, name: str) -> Response:
+    """Scripts and styles; their addresses change with their content."""
+    desk = desk_of(request)
+    if name not in desk.static:
         return Response(status_code=404)
-    headers = {"cache-control": "public, max-age=31536000, immutable"}
-    return Response(static(name), media_type=f"{STATIC[name]}; charset=utf-8", headers=headers)
+    kept = version == desk.version  # not where a page of another version of the program asks
+    headers = {"cache-control": "public, max-age=31536000, immutable"} if kept else {}
+    media_type = f"{MEDIA_TYPES[PurePath(name).suffix]}; charset=utf-8"
+    return Response(desk.static[name], media_type=media_type, headers=headers)
 
 
 @router.get("/queue")
