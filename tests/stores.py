@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from agpis.data import Candidate, Decision, Violation
+from agpis.records import Given
 from agpis.schema import metadata
 from agpis.store import Store, open_store
 from tests.postgres import PostgresServer, start_server
@@ -54,6 +56,17 @@ def decision(number: int, **changes: object) -> Decision:
         "rulebook": "default-1",
     }
     return Decision(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def yes(item: int, reviewer: str, key: str = "", **more: object) -> Given:
+    """A verdict that accepts; its key is new unless given."""
+    return Given(key=key or str(uuid4()), decision=item, reviewer=reviewer, accepted=True, **more)  # type: ignore[arg-type]
+
+
+def no(item: int, reviewer: str, *rules: str, key: str = "", **more: object) -> Given:
+    """A verdict that rejects."""
+    values = {"key": key or str(uuid4()), "decision": item, "reviewer": reviewer, "accepted": False, "rules": rules}
+    return Given(**{**values, **more})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
