@@ -2,16 +2,18 @@
 
     python -m bench.loop --bundle runs/s4/F2 --source magento --source saleor --out runs/loop --plot docs/loop.png
 
-Every round has products of its own: merchants' raw uploads of them (`bench.uploads`) go through `agpis generate` with
-the current bundle, which chooses a sequence and submits all of them; a simulated reviewer, who knows what is wrong with
-each candidate and errs at stated rates, judges `--sequences` of them over HTTP on the review pages (`--via store`: in
-the store itself); the store's verdicts of all rounds so far are exported, `agpis renew` makes the next bundle and
-promotes it where it is better.
+Every round has uploads of its own: merchants' raw uploads (`bench.uploads`) of two thirds of the styles go through
+`agpis generate` with the current bundle, which chooses a sequence and submits all of them; a simulated reviewer, who
+knows what is wrong with each candidate and errs at stated rates, judges `--sequences` of them over HTTP on the review
+pages (`--via store`: in the store itself); the store's verdicts of all rounds so far are exported, `agpis renew` makes
+the next bundle and promotes it where it is better.
 
-The reject rate is that of products not reviewed before, twice: of each round's own sequences, and of one set of styles
-that no reviewer ever sees, which every bundle decides anew (paired). Uploads to review are drawn in the training style,
-those of the set in the test style: words, fonts and emblems that no training has seen. Colours of one style stay on one
-side, in the rounds and in the splits. All intervals are 95 %, bootstrapped over products.
+The reject rate is that of products never reviewed: of the last third of the styles, which no reviewer ever sees and
+every bundle decides anew (paired). That of the reviewed sequences is stated besides; from the second round on their
+products were reviewed before, in other uploads. With --disjoint each round has styles of its own, and so few of them
+that those held out of training can hardly show that a bundle is better. Uploads to review are drawn in the training
+style, those of the set in the test style: words, fonts and emblems that no training has seen. Colours of one style stay
+on one side. All intervals are 95 %, bootstrapped over products.
 
 Limits: an upload's candidates and faults are drawn by us, and a product is uploaded many times over (`--sequences` are
 more than there are products): the reviews are fewer products' than a marketplace's would be.
@@ -67,11 +69,11 @@ Via = Literal["store", "http"]
 # Products and uploads ------------------------------------------------------------------------------------------------
 
 
-def group_of(product: Catalogued, rounds: int, seed: int) -> int:
-    """Round in which a product's style is reviewed, from 1; 0: never."""
+def group_of(product: Catalogued, groups: int, seed: int) -> int:
+    """Group of a product's style, from 1 to `groups`; 0: never reviewed."""
     style = f"{product.source}/{product.style or product.sku}"
     at = zlib.crc32(f"{seed}/{style}".encode()) / 2**32
-    return 0 if at < FRESH else 1 + min(rounds - 1, int((at - FRESH) / (1.0 - FRESH) * rounds))
+    return 0 if at < FRESH else 1 + min(groups - 1, int((at - FRESH) / (1.0 - FRESH) * groups))
 
 
 class Uploads:
@@ -324,7 +326,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, caption: str) -> None:
         middle = np.array([value["value"] for _, value in found])
         low = middle - [value["low"] for _, value in found]
         high = np.array([value["high"] for _, value in found]) - middle
-        label = "the round's own, as reviewed" if name == "reviewed" else name.replace("fresh", "never reviewed")
+        label = "reviewed in the round" if name == "reviewed" else name.replace("fresh", "never reviewed")
         at = np.array([number for number, _ in found]) + shift
         axes.errorbar(at, 100 * middle, 100 * np.array([low, high]), fmt=mark, capsize=3, label=label)
     axes.set_xticks([row["round"] for row in rows])
@@ -358,9 +360,9 @@ def with_splits(store: Store, out: Path, cases: dict[str, Case]) -> Path:
     return out
 
 
-def drawn(shops: Sequence[Shop], number: int, rounds: int, seeds: Sequence[int], seed: int, style: Style) -> list[Case]:
+def drawn(shops: Sequence[Shop], number: int, groups: int, seeds: Sequence[int], seed: int, style: Style) -> list[Case]:
     """An upload of each product of a group for each seed, seed by seed."""
-    products = [(p, shop) for shop in shops for p in shop.uploads if group_of(p, rounds, seed) == number]
+    products = [(p, shop) for shop in shops for p in shop.uploads if group_of(p, groups, seed) == number]
     return [upload(p, shop, at, rates=RATES, style=style) for at in seeds for p, shop in products]
 
 
@@ -370,6 +372,7 @@ def run(
     out: Path,
     *,
     rounds: int,
+    disjoint: bool,
     sequences: int,
     fresh_seeds: int,
     via: Via,
@@ -382,8 +385,9 @@ def run(
     begin = time.monotonic()
     (out / "uploads").mkdir(parents=True, exist_ok=True)
     uploads, home = Uploads(out / "uploads"), out / "bundles"
+    groups = rounds if disjoint else 1
     seeds = range(SEED + 100 * seed, SEED + 100 * seed + fresh_seeds)
-    fresh = uploads.write("fresh", drawn(shops, 0, rounds, seeds, seed, Style.test()))
+    fresh = uploads.write("fresh", drawn(shops, 0, groups, seeds, seed, Style.test()))
     rows: list[dict[str, Any]] = []
     current, first = bundle, None
     with open_store(out / "reviews.db") as store:
@@ -394,9 +398,10 @@ def run(
             own: Interval | None = None
             more: dict[str, Any] = {}
             if number <= rounds:
-                count = max(1, sum(group_of(p, rounds, seed) == number for shop in shops for p in shop.uploads))
+                group = number if disjoint else 1
+                count = max(1, sum(group_of(p, groups, seed) == group for shop in shops for p in shop.uploads))
                 several = range(1000 * number, 1000 * number + -(-int(1.2 * sequences) // count))
-                cases = drawn(shops, number, rounds, several, seed, Style.train())
+                cases = drawn(shops, group, groups, several, seed, Style.train())
                 folders = decided(uploads.write(f"round-{number}", cases), current, out / f"round-{number}")
                 outputs = [open_output(folder) for folder in folders]
                 chosen = [d for output in outputs for d in output.decisions() if d.sequence]
@@ -432,6 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seen-too", action="store_true", help="allow sources that the bundle was trained on")
     parser.add_argument("--bundle", type=Path, default=None, help="folder of a bundle; the starter if left out")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--disjoint", action="store_true", help="each round reviews styles of its own")
     parser.add_argument("--sequences", type=int, default=1000, help="that the reviewer judges in a round")
     parser.add_argument("--fresh-seeds", type=int, default=6, help="uploads of each product that nobody reviews")
     parser.add_argument("--via", choices=("store", "http"), default="http")
@@ -455,16 +461,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for shop in shops:
         if hold_out:
             shop.uploads = [product for product in shop.uploads if held_out(product, hold_out)]
-    own = [group_of(p, options.rounds, options.seed) for shop in shops for p in shop.uploads]
-    groups = [own.count(number) for number in range(options.rounds + 1)]
+    several = options.rounds if options.disjoint else 1
+    own = [group_of(p, several, options.seed) for shop in shops for p in shop.uploads]
+    groups = [own.count(number) for number in range(several + 1)]
     sources = ", ".join(options.source)
     print(f"machine: {machine()}\nbundle: {opened.name}, sources {sources}, seed {options.seed}, via {options.via}")
-    print(f"products: {groups[0]} never reviewed, {groups[1:]} in the rounds; trained on: {', '.join(trained)}")
+    reviewed = ", ".join(map(str, groups[1:])) + (" in the rounds" if options.disjoint else " in all rounds")
+    print(f"products: {groups[0]} never reviewed, {reviewed}; trained on: {', '.join(trained)}")
     if seen:
         print(f"SEEN IN TRAINING: {', '.join(seen)}; the figures say nothing about new shops.")
     rows = run(
         options.bundle, shops, options.out,
-        rounds=options.rounds, sequences=options.sequences, fresh_seeds=options.fresh_seeds, via=options.via,
+        rounds=options.rounds, disjoint=options.disjoint, sequences=options.sequences,
+        fresh_seeds=options.fresh_seeds, via=options.via,
         promote=options.promote, changes=from_options(options.set), train=heads(options.train), seed=options.seed,
     )  # fmt: skip
     if options.plot is not None:

@@ -111,7 +111,7 @@ def test_styles_stay_together_and_all_groups_have_some() -> None:
 
 def test_the_surest_are_the_surest() -> None:
     p = np.array([-1.0, 0.1, 0.5, 0.9, 0.7])
-    fresh = Fresh(p, np.array([False, True, False, False, True]), ("a", "b", "c", "d", "e"))
+    fresh = Fresh(p, np.array([False, True, False, False, True]), ("a", "b", "c", "d", "e"), {})
     assert fresh.submitted(1.0).tolist() == [False, True, True, True, True]
     assert fresh.submitted(0.75).tolist() == [False, False, True, True, True]
     assert fresh.rate(1.0).value == pytest.approx(0.5)
