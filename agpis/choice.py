@@ -104,13 +104,14 @@ def looks(tokens: npt.ArrayLike, layout: Layout | None = None) -> Floats:
 def scores(rows: Floats, fitted: Choice, seen: Floats | None = None) -> Floats:
     """Features (n, 10) and looks (n, D) -> (n,) scores; the differences between a product's images are log odds.
 
-    `seen` is needed where `fitted` has `looks`.
-
     Raises:
+        ValueError: `fitted` has `looks`, and `seen` is not given.
         BundleError: `graph_signature`, the choice was fitted on tokens of another width.
     """
     found = rows @ np.array([getattr(fitted, name) for name in FEATURES])
-    if fitted.looks and seen is not None:
+    if fitted.looks:
+        if seen is None:
+            raise ValueError("this choice hears the images' looks; give them (agpis.choice.looks)")
         if seen.shape[1] != len(fitted.looks):
             raise BundleError(
                 "graph_signature",

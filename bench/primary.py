@@ -122,13 +122,13 @@ def _candidates(
 ) -> Candidates:
     order = rng.permutation(len(pictures))
     pictures = [pictures[i] for i in order]
-    features, ways = judged(bundle, pictures)
+    features, _, ways = judged(bundle, pictures)
     group = product.style or product.sku
     return Candidates(product.source, kind, group, np.array(good)[order], features, ways)
 
 
-def judged(bundle: Bundle, pictures: Sequence[Pixels]) -> tuple[Array, dict[str, Array]]:
-    """Features (n, 10) of the pictures, and the scores (n,) of WAYS."""
+def judged(bundle: Bundle, pictures: Sequence[Pixels]) -> tuple[Array, Array, dict[str, Array]]:
+    """Features (n, 10) and looks (n, D) of the pictures, and the scores (n,) of WAYS."""
     small = stack(pictures, bundle.size)
     out = bundle.image(small)
     views = [
@@ -154,14 +154,15 @@ def judged(bundle: Bundle, pictures: Sequence[Pixels]) -> tuple[Array, dict[str,
         "nearest": features[:, choice.FEATURES.index("alike")],
         "largest": [box.w * box.h for box in boxes],
     }
-    return features, {name: np.asarray(ways[name], np.float64) for name in WAYS}
+    seen = choice.looks(out.tokens, manifest.token_layout)
+    return features, seen, {name: np.asarray(ways[name], np.float64) for name in WAYS}
 
 
 def scores(bundle: Bundle, pictures: Sequence[Pixels]) -> tuple[Array, Array]:
     """What the bundle chooses the primary by, and p_primary: (n,) each."""
-    features, ways = judged(bundle, pictures)
+    features, seen, ways = judged(bundle, pictures)
     fitted = bundle.manifest.choice
-    return ways["kinship"] if fitted is None else choice.scores(features, fitted), ways["p_primary"]
+    return ways["kinship"] if fitted is None else choice.scores(features, fitted, seen), ways["p_primary"]
 
 
 def fit(sets: Sequence[Candidates], data: str = "") -> Choice:

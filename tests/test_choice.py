@@ -179,6 +179,21 @@ def test_the_pipeline_chooses_by_the_bundles_weights(choosing: Choosing) -> None
     assert differ
 
 
+def test_the_pipeline_hears_looks(choosing: Choosing, tiny_bundle: Path) -> None:
+    """Of two choices with opposite weights of the looks, each puts that image first that the other likes least."""
+    bundle = open_bundle(tiny_bundle)
+    wide = bundle.image(np.zeros((1, bundle.size.height, bundle.size.width, 3), np.uint8)).tokens.shape[-1]
+    weights = tuple(np.random.default_rng(0).normal(size=wide))
+    firsts = []
+    for sign in (1.0, -1.0):
+        folder = choosing(primary=0.0, whole=0.0, clean=0.0) if sign > 0 else choosing(primary=0.0, clean=0.0)
+        row = json.loads((folder / "manifest.json").read_text("utf-8"))
+        row["choice"]["looks"] = [sign * weight for weight in weights]
+        (folder / "manifest.json").write_text(json.dumps(row), "utf-8")
+        firsts.append([decided(folder, seed).sequence[0] for seed in range(4)])
+    assert all(one != other for one, other in zip(*firsts, strict=True))
+
+
 def test_the_threshold_stays_on_p_primary(choosing: Choosing) -> None:
     folder = choosing(clean=1.0)
     ranked = sorted(fitness(c) for c in decided(folder, 1).candidates)
