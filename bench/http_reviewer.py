@@ -214,9 +214,10 @@ class Reviewer:
         end = time.monotonic() + patience
         while self.outbox and time.monotonic() < end:
             await asyncio.sleep(0.05)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # asyncio.wait_for of Python 3.11 can swallow a cancellation that comes with its answer
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=1.0)
         await self.browser.client.aclose()
 
     def _start(self, work: Any) -> None:
