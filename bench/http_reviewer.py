@@ -1,4 +1,4 @@
-"""A simulated reviewer at the review pages: what agpis/static/review.js does, over HTTP and without a browser.
+"""A simulated reviewer at the review pages: what the scripts of agpis/static do, over HTTP and without a browser.
 
 He signs in, has five sequences at hand, looks, judges; a verdict lies in his outbox until the server has answered it,
 and is sent again after 1, 2, 4 and then every 7.5 seconds where it does not answer. What he knows goes into a
@@ -20,15 +20,15 @@ from typing import Any, Literal
 import httpx
 
 AHEAD = 5
-"""Sequences at hand (review.js)."""
+"""Sequences at hand (supply.js)."""
 PAUSE = 0.2
-"""Seconds in which nobody has seen a sequence yet (review.js)."""
+"""Seconds in which nobody has seen a sequence yet (desk.js)."""
 TIMEOUT = 20.0
-"""Seconds (review.js)."""
+"""Seconds (outbox.js)."""
 RENEWED = 60.0
-"""Seconds after which leases are lengthened (review.js)."""
+"""Seconds after which leases are lengthened (supply.js)."""
 REFUSED = (404, 409, 413, 422)
-"""Answers after which a verdict is not sent again (review.js)."""
+"""Answers after which a verdict is not sent again (outbox.js)."""
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class Browser:
     async def call(
         self, path: str, body: dict[str, Any], *, timeout: float = TIMEOUT, again: bool = False
     ) -> tuple[int, Any]:
-        """review.js's `call`: status and JSON; status 0 where no answer came."""
+        """outbox.js's `call`: status and JSON; status 0 where no answer came."""
         begin = time.perf_counter()
         try:
             answer = await asyncio.wait_for(
@@ -253,7 +253,7 @@ class Reviewer:
             self._opened += 1
             self._start(self._fill())
 
-    # review.js: flush and drain ---------------------------------------------------------------------------------------
+    # outbox.js: flush and drain ---------------------------------------------------------------------------------------
 
     async def _send_all(self) -> None:
         wait = 1.0
@@ -296,7 +296,7 @@ class Reviewer:
                 sent.why = data["code"]
         return max(status for status, _ in answers)  # two answers agree, or one is missing (0)
 
-    # review.js: fill and renew ----------------------------------------------------------------------------------------
+    # supply.js: fill and renew ----------------------------------------------------------------------------------------
 
     async def _fill(self) -> None:
         if self._filling or len(self.items) >= AHEAD:
