@@ -39,7 +39,7 @@ def _print_bundle(console: Console, one: BundleWatch, by: str) -> None:
     labels = sorted({period.label for period in (*one.rejects, *one.coverage)})[-12:]
     rejects = {period.label: period.share for period in one.rejects}
     coverage = {period.label: period.share for period in one.coverage}
-    table = _table(by, ">rejected [95 %]", ">verdicts", ">coverage [95 %]", ">products")
+    table = _table(by, ">rejected [95 %]", ">sequences", ">coverage [95 %]", ">products")
     for label in labels:
         cells = [label]
         for share in (rejects.get(label), coverage.get(label)):

@@ -3,7 +3,7 @@
 What is listed, counted and locked stands in narrow rows (`decisions`, `verdicts`); the whole decision or verdict is
 JSON in a row of its own (`decision_bodies`, `verdict_bodies`), so that a page of the queue reads no bodies. The columns
 that say how far a decision is (`state`, `verdicts`, `accepted`, `free_at`) follow from its verdicts and leases and are
-set by `agpis.leases.settle` alone, under the decision's lock.
+set by `agpis.leases` alone, under the decision's lock.
 """
 
 from __future__ import annotations

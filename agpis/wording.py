@@ -187,7 +187,7 @@ WORDS: Mapping[str, str] = {
     "by_bundle": "By bundle",
     "by_category": "By category",
     "by_rule": "Rejections by rule",
-    "by_rule_note": "Share of all verdicts that name the rule; a verdict can name several.",
+    "by_rule_note": "Share of all settled sequences for which the rule is named; several can be named for one.",
     "by_reviewer": "By reviewer",
     "throughput": "Verdicts by day",
     "agreement": "Agreement",
