@@ -258,7 +258,8 @@ class _Run:
         own = self.home.of_one_model(self.base.name)
         found = fitted(
             self.base, scratch, learned, samples.validation, changes,
-            unseen=lambda verdict: verdict.bundle in own, withheld=self.wanted.withheld,
+            unseen=lambda verdict: verdict.bundle in own, taught=self.home.taught(self.base.name),
+            withheld=self.wanted.withheld,
         )  # fmt: skip
         self.notes += found.notes
         open_bundle(scratch)

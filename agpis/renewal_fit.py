@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ MOST = 3000
 """Verdicts that are looked at again at most."""
 LEAST_LED = 100
 """Uploads of whose first image something is known, under which the choice stays."""
+LEAST_NEW = 20
+"""Uploads of new products on which the choice before can be measured."""
 EVERYTHING = Settings(threshold=0.0)
 """Nothing is held back."""
 Model = Literal["kept", "trained"]
@@ -57,6 +59,7 @@ def fitted(
     changes: RuleChanges,
     *,
     unseen: Callable[[Verdict], bool],
+    taught: Collection[str] = (),
     withheld: float | None = None,
 ) -> Fitted:
     """Writes all of it into the manifest of the bundle in `folder`, and puts the base's sequence model in place of the
@@ -69,6 +72,7 @@ def fitted(
         base: the bundle that it was made from.
         train: verdicts that the sequence model was trained on.
         unseen: whether the base's sequence model was not trained on a verdict.
+        taught: skus of the verdicts that the base's choice of the primary was fitted on.
         withheld: share that the threshold holds back; None: as much as the base's does.
     """
     plain = read_manifest(folder)
@@ -79,7 +83,7 @@ def fitted(
     verdicts = _some([*_without_corrections(train), *validation])
     with _lent(base.folder if same else folder, choice=start) as first:
         heard = replay(first, verdicts, settings=EVERYTHING)
-    choice, notes = _led(heard.leads, start, plain)
+    choice, notes = _led(heard.leads, start, plain, taught)
     plain = plain.model_copy(update={"choice": choice})
     found = [_appraised(plain, replay_of(folder, plain, validation))]
     if (stacked := carried_stacking(base, folder, plain)) is not None:
@@ -143,18 +147,32 @@ def _lent(folder: Path, **update: object) -> Iterator[Path]:
         yield copy
 
 
-def _led(told: Sequence[Lead], start: Choice, manifest: Manifest) -> tuple[Choice | None, list[str]]:
-    """The choice of the primary fitted on reviews, where it is right more often on products that it did not see."""
+def _led(
+    told: Sequence[Lead], start: Choice, manifest: Manifest, taught: Collection[str] = ()
+) -> tuple[Choice | None, list[str]]:
+    """The choice of the primary fitted on reviews, where it is right more often on products that it did not see.
+
+    The weights before are measured on products that these were not fitted on either, of skus that are not `taught`.
+    Where there are too few of them, the fit is taken: it goes on from these weights, on more reviews.
+    """
     products = {lead.sku for lead in told}
     if len(told) < LEAST_LED or len(products) < FOLDS:
         said = f"{len(told)} uploads of {len(products)} products; wanted are {LEAST_LED} of {FOLDS}"
         return manifest.choice, [f"The choice of the primary stays: first images are known of {said}."]
-    found = learned(told, start, f"{len(told)} uploads of {len(products)} reviewed products, from: {start.data}")
-    before, after = found.before.mean(), found.after.mean()
-    note = f"Choice of the primary: right in {after:.1%} of {len(told)} uploads by fits without their product, "
+    origin = start.data.rpartition("from: ")[2]
+    found = learned(told, start, f"{len(told)} uploads of {len(products)} reviewed products, from: {origin}")
+    note = (
+        f"Choice of the primary: right in {found.after.mean():.1%} of {len(told)} uploads by fits without their product"
+    )
+    heard = "the looks of images heard" if found.choice.looks else "looks not heard"
+    new = np.array([lead.sku not in taught for lead in told])
+    if new.sum() < LEAST_NEW:
+        return found.choice, [f"{note}, {heard}; the weights before were fitted on nearly all of these products."]
+    after, before = found.after[new].mean(), found.before[new].mean()
+    of = "" if new.all() else f" of {new.sum()} of products that were not learned from before {after:.1%},"
     if after <= before:
-        return manifest.choice, [f"{note}{before:.1%} before; it stays as it was."]
-    return found.choice, [f"{note}{before:.1%} before{', the looks of images heard' if found.choice.looks else ''}."]
+        return manifest.choice, [f"{note};{of} {before:.1%} before: it stays as it was."]
+    return found.choice, [f"{note}, {heard};{of} {before:.1%} before."]
 
 
 def replay_of(folder: Path, manifest: Manifest, verdicts: Sequence[Verdict]) -> Replayed:

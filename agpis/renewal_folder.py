@@ -104,15 +104,27 @@ class Home:
         kept that model. What they decided was reviewed after the model was trained. "", a verdict without a bundle, is
         among them while no renewal has trained that model."""
         found = {bundle}
-        while True:
-            try:
-                made = json.loads((self.work(bundle) / "bundle.json").read_text(encoding="utf-8"))["sequence"]
-                bundle = json.loads((self.work(bundle) / "result.json").read_text(encoding="utf-8"))["base"]
-            except (OSError, ValueError, LookupError, TypeError):  # no renewal made it, or one of an earlier version
-                return frozenset({*found, ""})
-            if made != "kept":
+        for name in self._behind(bundle):
+            if json.loads((self.work(name) / "bundle.json").read_text(encoding="utf-8"))["sequence"] != "kept":
                 return frozenset(found)
-            found.add(bundle)
+            found.add(json.loads((self.work(name) / "result.json").read_text(encoding="utf-8"))["base"])
+        return frozenset({*found, ""})
+
+    def taught(self, bundle: str) -> frozenset[str]:
+        """Skus of the verdicts that the renewals behind a bundle learned from."""
+        found: set[str] = set()
+        for name in self._behind(bundle):
+            with (self.work(name) / "samples.jsonl").open(encoding="utf-8") as lines:
+                found.update(json.loads(line)["sku"] for line in lines)
+        return frozenset(found)
+
+    def _behind(self, bundle: str) -> Iterator[str]:
+        """The bundle and those that it was renewed from, as long as they were made here."""
+        behind: set[str] = set()
+        while bundle not in behind and (self.work(bundle) / "result.json").is_file():
+            behind.add(bundle)
+            yield bundle
+            bundle = json.loads((self.work(bundle) / "result.json").read_text(encoding="utf-8"))["base"]
 
     def stopped(self, question: dict[str, Any], now: datetime) -> Plan | None:
         """The renewal that was not finished: the current bundle's own, where it was killed right after the promotion,

@@ -136,8 +136,8 @@ def serve(app: FastAPI, *, host: str, port: int, proxies: str = "", ready: Calla
             "port_taken",
             f"Cannot listen at {host}:{port}: {error.strerror}. Choose another --port; 0 is any free.",
         ) from error
-    # A socket of this function has protocol 0, to which asyncio does not apply it: each answer would wait some 40 ms for
-    # the acknowledgement of its head.
+    # asyncio does not set it on sockets of protocol 0, as this one is: each answer would wait some 40 ms for the
+    # acknowledgement of its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if ready is not None:
         ready(listener.getsockname()[1])

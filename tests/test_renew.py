@@ -264,6 +264,15 @@ def test_the_choice_of_the_primary_is_learned(tmp_path: Path) -> None:
         assert note.startswith("Choice of the primary: right in ")
         assert ("the looks of images heard" in note) == taken
         assert found == manifest.choice if not taken else len(found.looks) == 4 and "150 reviewed" in found.data
+    # weights that were fitted on these very products look better than they are
+    drawn = told(300, 0, wanted=SEEN)
+    before = renewal_fit.learned(drawn, TRUE, "from: simulated").choice
+    again, (note,) = renewal_fit._led(drawn, before, manifest, {lead.sku for lead in drawn})
+    assert "fitted on nearly all of these products" in note
+    assert again is not None
+    assert again.data == "300 uploads of 150 reviewed products, from: simulated"
+    _, (note,) = renewal_fit._led(drawn, before, manifest, {lead.sku for lead in drawn[:200]})
+    assert " of 100 of products that were not learned from before " in note
 
 
 def test_what_a_model_kept_has_not_seen(tmp_path: Path) -> None:
@@ -272,7 +281,10 @@ def test_what_a_model_kept_has_not_seen(tmp_path: Path) -> None:
         home.work(name).mkdir(parents=True)
         (home.work(name) / "bundle.json").write_text(json.dumps({"sequence": sequence, "notes": []}))
         (home.work(name) / "result.json").write_text(json.dumps({"base": base}))
+        (home.work(name) / "samples.jsonl").write_text(json.dumps({"sku": f"of {name}"}) + "\n")
     assert home.of_one_model("d") == {"d", "c", "b"}
     assert home.of_one_model("b") == {"b"}
     assert home.of_one_model("e") == {"e", "x", ""}
     assert home.of_one_model("x") == {"x", ""}
+    assert home.taught("d") == {"of d", "of c", "of b"}
+    assert home.taught("x") == frozenset()

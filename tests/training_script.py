@@ -1,4 +1,4 @@
-"""A small training as its own process, for tests/test_loop.py and test_loop_state.py: python training_script.py OPTIONS_JSON.
+"""A small training as its own process, for test_loop.py and test_loop_state.py: python training_script.py OPTIONS_JSON.
 
 It prints "step N" on standard output at every step, and at the end writes rows and weights to `out`.RANK.
 """
