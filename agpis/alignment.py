@@ -12,6 +12,7 @@ views, seen from another side, are, and asks whether one plain change of colour 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,8 +53,15 @@ HARDLY = 3.0
 """`misfit` from which on nobody asks where exactly the pictures agree."""
 ROUNDS = 2
 """Of looking for the shared rectangle and aligning it, at most."""
-UNLIKE = 0.5
-"""Correlation of the shared rectangle under which nothing more is done: of 588 copies none had less than 0.6."""
+SETTLED = 3.0
+"""Letterbox pixels: where no edge of the shared rectangle moved further, aligning it again moves little."""
+CLOSE_STEPS = 5
+"""Most Gauss-Newton steps of a closer look: of 1,350 copies a few take more and gain 0.01 at most by them."""
+LOST = 0.45
+"""Correlation under which a closer look goes on no more after two steps: copies then have 0.7 at least."""
+UNLIKE = 0.6
+"""Correlation of the shared rectangle under which nothing more is done: of 2,681 copies, but for one that was laid in
+a wrong place, none had less than 0.69."""
 
 
 class Rect(NamedTuple):
@@ -283,8 +291,12 @@ def _shape(region: Rect, longest: int) -> tuple[int, int]:
 
 def _normalised(tile: Float, window: int) -> Float:
     mean = cv2.blur(tile, (window, window))
-    square = cv2.sqrBoxFilter(tile, cv2.CV_32F, (window, window))
-    result: Float = (tile - mean) / np.sqrt(np.maximum(square - mean * mean, 0) + NOISE**2)
+    spread = cv2.sqrBoxFilter(tile, cv2.CV_32F, (window, window))
+    spread -= mean * mean
+    np.maximum(spread, 0, out=spread)
+    spread += NOISE**2
+    result: Float = np.subtract(tile, mean, out=mean)
+    result /= np.sqrt(spread, out=spread)
     return result
 
 
@@ -333,10 +345,11 @@ def _descend(
     gy = cv2.Sobel(first, cv2.CV_32F, 0, 1, ksize=1, scale=shape[0] / 4)
     scales = [gx * x + gy * y] if one_scale else [gx * x, gy * y]
     slopes = np.stack([gx, gy, *scales]).reshape(2 + len(scales), -1)  # (3 or 4, rows * columns)
-    hessian = (slopes @ slopes.T).astype(np.float64)
+    hessian = np.einsum("ik,jk->ij", slopes, slopes).astype(np.float64)
     # The small constant keeps plain tiles, which have no slope, invertible.
     inverse = np.linalg.inv(hessian + np.diag(hessian.diagonal() * 1e-3 + 1e-3))
     cx, cy, hx, hy = _centre(region)
+    patience, least = (1, LOST) if one_scale else (2, HOPELESS)
     for step in range(steps):
         dx, dy, *grown = (inverse @ (slopes @ (second - first).ravel())).tolist()
         dsx, dsy = grown[0], grown[-1]
@@ -352,7 +365,7 @@ def _descend(
         now = _correlation(first, second)
         if now > value:
             best, value = warp, now
-        if (step > 1 and value < HOPELESS) or max(abs(dsx), abs(dsy), abs(dx), abs(dy)) < 0.2 / longest:
+        if (step >= patience and value < least) or max(abs(dsx), abs(dsy), abs(dx), abs(dy)) < 0.2 / longest:
             break
     return best, value
 
@@ -386,18 +399,20 @@ class _Blocks:
     """Two normalised fine tiles, compared block by block: arrays (rows, columns)."""
 
     def __init__(self, first: Float, second: Float) -> None:
-        size = FINE // BLOCKS
-        rows, columns = max(1, first.shape[0] // size), max(1, first.shape[1] // size)
-
-        def blocks(values: Float) -> Float:
-            whole = values[: rows * size, : columns * size]
-            sums: Float = whole.reshape(rows, -1, columns, whole.shape[1] // columns).mean((1, 3))
-            return sums
-
-        xx, yy, self.product = blocks(first * first), blocks(second * second), blocks(first * second)
+        down, across = _means(first.shape[0]), _means(first.shape[1])
+        xx, yy, self.product = down @ np.stack([first * first, second * second, first * second]) @ across.T
         self.energy = (xx + yy) / 2
         self.textured = np.maximum(xx, yy) > TEXTURED
         self.each = np.clip(self.product / np.sqrt(xx * yy + TEXTURED**2 / 4), 0, 1)
+
+
+@functools.cache
+def _means(length: int) -> Float:
+    """(blocks, length): the mean of each block of a fine tile's pixels along one side; what is left over counts not."""
+    size = FINE // BLOCKS
+    count = max(1, length // size)
+    means = np.repeat(np.eye(count, dtype=np.float32) / size, size, axis=1)
+    return np.pad(means, ((0, 0), (0, length - count * size)))
 
 
 def hopeless(a: Grey, b: Grey, warp: Warp) -> bool:
@@ -412,14 +427,15 @@ def verify(a: Grey, b: Grey, warp: Warp) -> Verified | None:
     for _ in range(ROUNDS):
         if common is None:
             return None
-        warp, value = _descend(a, b, warp, common.agreeing, FINE, STEPS, one_scale=True)
+        before = common.agreeing
+        warp, value = _descend(a, b, warp, before, FINE, CLOSE_STEPS, one_scale=True)
         if value < UNLIKE:
             whole = overlap(a.visible, warp, b.visible)
             return Verified(
                 warp, whole, value, 0.0, 0.0, common.evidence, recolouring.MISFIT, recolouring.RESIDUAL, 0.0
             )
         common = _common(a, b, warp)
-        if value >= SURE:
+        if value >= SURE or (common and np.abs(np.subtract(before, common.agreeing)).max() < SETTLED):
             break
     if common is None:
         return None
@@ -452,8 +468,8 @@ def _common(a: Grey, b: Grey, warp: Warp) -> _Common | None:
         return None
     found = _Blocks(*_pair(a, b, region, warp, _shape(region, FINE), WINDOW[FINE]))
     rows, columns = found.each.shape
-    (top, bottom, left, right), _, score = largest_sum(found.product - ALIKE * found.energy)
-    agreeing = _part(region, (top, bottom, left, right), rows, columns)
+    cells, score = largest_sum(found.product - ALIKE * found.energy)
+    agreeing = _part(region, cells, rows, columns)
     pixels = region.height / rows * region.width / columns  # a block
     pixels *= max(1.0, warp.sy) ** 2  # of the picture that shows it larger
     return _Common(region if _too_small(agreeing) else agreeing, float(np.log1p(max(score, 0) * pixels)))

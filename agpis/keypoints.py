@@ -27,6 +27,10 @@ STRONGEST, CELLS = 500, 5
 strong texture that it was pasted on, a product keeps some."""
 LEVELS, STEP = 3, 1.4
 """Of the pyramid: scales 1 to 0.51."""
+DIGIT = 8
+"""Bits that hold how many bits two words have in common: of 256, never all."""
+SMALLEST_PATCH = 2
+"""Pixels, OpenCV takes no less."""
 RIM = 10
 """Letterbox pixels along a picture's edge without keypoints: less than half the patch, which then sees the edge."""
 FAINT = 7
@@ -54,25 +58,35 @@ class Keypoints:
     def __init__(self, pixels: NDArray[np.uint8], visible: Rect) -> None:
         left, top, right, bottom = (round(edge) for edge in visible)
         grey = cv2.cvtColor(np.ascontiguousarray(pixels[top:bottom, left:right]), cv2.COLOR_RGB2GRAY)
-        finder = cv2.ORB.create(
-            nfeatures=STRONGEST, scaleFactor=STEP, nlevels=LEVELS, edgeThreshold=RIM, fastThreshold=FAINT
-        )
-        points, words = finder.compute(grey, [_upright(k, k.pt[0]) for k in _spread(finder.detect(grey), grey.shape)])
-        last = grey.shape[1] - 1
-        turned = [_upright(k, last - k.pt[0]) for k in points]
-        flipped, mirrored = finder.compute(np.ascontiguousarray(grey[:, ::-1]), turned)
+        chosen = _spread(_orb(SMALLEST_PATCH).detect(grey), grey.shape)
+        for point in chosen:
+            point.angle = 0.0
+        describer = _orb()
+        points, words = describer.compute(grey, chosen)
+        places, last = _places(points), grey.shape[1] - 1
+        for point in points:
+            point.pt = (last - point.pt[0], point.pt[1])
+        flipped, mirrored = describer.compute(cv2.flip(grey, 1), points)
         self.words = _words(words)
         """(n, 32) uint8, 256 bits each"""
         self.mirrored = _words(mirrored)
         """The same of the mirrored picture"""
-        self.signs = np.unpackbits(np.concatenate([self.words, self.mirrored]), axis=1).astype(np.float32) * 2 - 1
-        """(2 n, 256) the bits of `words`, then of `mirrored`, as -1 and 1: products count the bits that are alike"""
-        self.places = _places(points) + np.array([left, top], np.float32)
+        bits = np.unpackbits(np.concatenate([self.words, self.mirrored]), axis=1)
+        low, high, plain = bits[:, :128], bits[:, 128:], len(self.words)
+        self.first = _digits(low, high)
+        """(2 n, 128) the bits of `words`, then of `mirrored`, two in a number; see `differing_bits`"""
+        self.second = _digits(high[:plain], low[:plain])
+        """(n, 128) the bits of `words` the other way round"""
+        self.ones = bits.sum(1, dtype=np.int32)
+        """(2 n,) bits that are 1, of `words`, then of `mirrored`"""
+        self.places = places + np.array([left, top], np.float32)
         """(n, 2) x and y"""
         self.mirrored_places = _places(flipped) * np.array([-1, 1], np.float32) + np.array(
             [left + last + 1, top], np.float32
         )
         """Of `mirrored`, in the picture as it is"""
+        self.signed_places = np.concatenate([self.places, self.mirrored_places * np.array([-1, 1], np.float32)])
+        """(2 n, 2) of `words`, then of `mirrored`, x of these negated: no scale is below 0 then"""
 
 
 def hypothesis(a: Keypoints, b: Keypoints) -> Found | None:
@@ -80,20 +94,34 @@ def hypothesis(a: Keypoints, b: Keypoints) -> Found | None:
     if min(len(a.words), len(b.words)) < 2:
         return None
     # Plain and mirrored words compete: a keypoint of `b` takes the nearest of either kind.
-    alike = a.signs @ b.signs[: len(b.words)].T  # (2 n, m): 256 - 2 * bits that differ
-    chosen, taken = alike.argmax(1), alike.argmax(0)
-    mutual = taken[chosen] == np.arange(len(alike))
-    nearness = alike[np.arange(len(alike)), chosen]
-    kinds: list[_Agreement] = []
-    for sign, places, part in (
-        (1.0, a.places, slice(0, len(a.words))),
-        (-1.0, a.mirrored_places, slice(len(a.words), None)),
-    ):
-        own = np.flatnonzero(mutual[part])
-        own = own[np.argsort(-nearness[part][own], kind="stable")]  # the surest first
-        kinds.append(_agreed(places[own] * np.array([sign, 1], np.float32), b.places[chosen[part][own]], sign))
-    best = max(kinds, key=lambda one: int(one.inliers.sum()))
-    return None if best.inliers.sum() < 3 else _refined(best)  # any two agree on something
+    differing = differing_bits(a, b)
+    chosen, taken = differing.argmin(1), differing.argmin(0)
+    own = np.flatnonzero(taken[chosen] == np.arange(len(differing)))
+    own = own[np.lexsort((differing[own, chosen[own]], own >= len(a.words)))]  # plain ones first, of each the surest
+    plain = int(np.count_nonzero(own < len(a.words)))
+    found = _agreed(a.signed_places[own], b.places[chosen[own]], plain)
+    return None if found is None else _refined(found)
+
+
+def differing_bits(a: Keypoints, b: Keypoints) -> NDArray[np.int32]:
+    """(2 n, m) bits by which the words of `a`, plain, then mirrored, differ from those of `b`.
+
+    With two bits in a number, (x + D * x') * (y' + D * y) where D is 2 ** DIGIT, a product of half the length counts
+    in its middle digit the bits that both have; float32 holds all three digits exactly.
+    """
+    common = (a.first @ b.second.T).astype(np.int32)
+    common >>= DIGIT
+    common &= (1 << DIGIT) - 1
+    common *= 2
+    differing: NDArray[np.int32] = a.ones[:, None] + b.ones[: len(b.words)]
+    differing -= common
+    return differing
+
+
+def _digits(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Floats:
+    digits: Floats = high * np.float32(1 << DIGIT)
+    digits += low
+    return digits
 
 
 class _Agreement(NamedTuple):
@@ -105,70 +133,89 @@ class _Agreement(NamedTuple):
     inliers: NDArray[np.bool_]
 
 
-def _agreed(a: Floats, b: Floats, sign: float) -> _Agreement:
-    """Of matches, the surest first: the transform that most of them agree with."""
-    nothing = _Agreement(a, b, sign, np.zeros(len(a), np.bool_))
-    if len(a) < 2:
-        return nothing
-    i, j = _pairs(min(len(a), SUREST))
-    across, along = a[i] - a[j], b[i] - b[j]
-    square = np.einsum("ij,ij->i", across, across)
-    scale = np.einsum("ij,ij->i", across, along) / np.maximum(square, 1.0)
-    stray = np.abs(along - scale[:, None] * across)
+def _agreed(a: Floats, b: Floats, plain: int) -> _Agreement | None:
+    """Of matches (m, 2) and (m, 2): those that the transform explains that most agree with; None where less than 3 do.
+
+    The first `plain` are plain, the others mirrored with x negated; of each kind, the surest come first.
+    """
+    of_plain, of_mirrored = _pairs(min(plain, SUREST)), _pairs(min(len(a) - plain, SUREST))
+    i, j = np.concatenate([of_plain, of_mirrored + plain], axis=1)
+    (ax, ay), (bx, by) = a.T, b.T
+    across_x, across_y, along_x, along_y = ax[i] - ax[j], ay[i] - ay[j], bx[i] - bx[j], by[i] - by[j]
+    square = across_x * across_x + across_y * across_y
+    scale = (across_x * along_x + across_y * along_y) / np.maximum(square, 1.0)
     usable = (square > APART**2) & (scale > SCALES[0]) & (scale < SCALES[1])
-    usable &= (stray[:, 0] < 2 * NEAR) & (stray[:, 1] < 2 * NEAR)
-    if not usable.any():
-        return nothing
+    usable &= np.abs(along_x - scale * across_x) < 2 * NEAR
+    usable &= np.abs(along_y - scale * across_y) < 2 * NEAR
     i, j, scale = i[usable], j[usable], scale[usable, None]
-    move = (b[i] + b[j] - scale * (a[i] + a[j])) / 2
-    # (transforms, matches), one axis after the other
-    agree = np.abs(b[:, 0] - scale * a[:, 0] - move[:, :1]) < NEAR
-    agree &= np.abs(b[:, 1] - scale * a[:, 1] - move[:, 1:]) < NEAR
-    return _Agreement(a, b, sign, agree[int(np.count_nonzero(agree, axis=1).argmax())])
+    if not len(i):
+        return None
+    transforms = np.concatenate([np.ones_like(scale), -scale, (scale * (a[i] + a[j]) - (b[i] + b[j])) / 2], axis=1)
+    off = np.abs(transforms @ _columns(a, b))  # (transforms, 2 matches): x, then y
+    agree = np.maximum(off[:, : len(a)], off[:, len(a) :]) < NEAR
+    mirrored = int(np.searchsorted(i, plain))
+    agree[:mirrored, plain:] = agree[mirrored:, :plain] = False
+    counts = agree @ np.ones(len(a), np.float32)
+    best = int(counts.argmax())
+    own, sign = (slice(plain), 1.0) if best < mirrored else (slice(plain, None), -1.0)
+    # Any two agree on something.
+    return None if counts[best] < 3 else _Agreement(a[own], b[own], sign, agree[best, own])
+
+
+def _columns(a: Floats, b: Floats) -> Floats:
+    """(4, 2 m): with (1, -scale, -shift of x, -shift of y), how far each match (m, 2) is off: x, then y."""
+    columns: Floats = np.zeros((4, 2, len(a)), np.float32)
+    columns[0], columns[1] = b.T, a.T
+    columns[2, 0] = columns[3, 1] = 1
+    return columns.reshape(4, -1)
 
 
 def _refined(found: _Agreement) -> Found | None:
     """Least squares over the matches that agree, then over those that agree with that."""
     a, b, sign, inliers = found
     for _ in range(2):
-        middle_a, middle_b = a[inliers].mean(0), b[inliers].mean(0)
-        da, db = a[inliers] - middle_a, b[inliers] - middle_b
-        factor = float((da * db).sum() / max(float(np.square(da).sum()), 1e-6))
+        own_a, own_b = a[inliers], b[inliers]
+        middle_a, middle_b = np.add.reduce(own_a) / len(own_a), np.add.reduce(own_b) / len(own_b)
+        da, db = (own_a - middle_a).ravel(), (own_b - middle_b).ravel()
+        factor = float(da @ db) / max(float(da @ da), 1e-6)
         shift = middle_b - factor * middle_a
-        nearer = np.abs(b - factor * a - shift).max(1) < NEAR
-        if nearer.sum() < 2 or not SCALES[0] < factor < SCALES[1]:
+        near = np.abs(b - factor * a - shift) < NEAR
+        nearer = near[:, 0] & near[:, 1]
+        if np.count_nonzero(nearer) < 2 or not SCALES[0] < factor < SCALES[1] or (nearer == inliers).all():
             break
         inliers = nearer
     if not SCALES[0] < factor < SCALES[1]:
         return None
-    return Found(Warp(sign * factor, float(shift[0]), factor, float(shift[1])), int(inliers.sum()))
+    return Found(Warp(sign * factor, float(shift[0]), factor, float(shift[1])), int(np.count_nonzero(inliers)))
 
 
 @functools.cache
-def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    first, second = np.triu_indices(count, 1)
-    return first, second
+def _pairs(count: int) -> NDArray[np.intp]:
+    """(2, pairs): every two of `count`."""
+    return np.array(np.triu_indices(count, 1))
 
 
 def _words(words: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     return np.zeros((0, 32), np.uint8) if words is None else words
 
 
+def _orb(patch: int = 31) -> cv2.ORB:
+    """Keypoints are found with the SMALLEST_PATCH: it serves to turn them alone."""
+    return cv2.ORB.create(
+        nfeatures=STRONGEST, scaleFactor=STEP, nlevels=LEVELS, edgeThreshold=RIM, fastThreshold=FAINT, patchSize=patch
+    )
+
+
 def _spread(points: Sequence[cv2.KeyPoint], shape: Sequence[int]) -> list[cv2.KeyPoint]:
     """The best of every part of the picture (height, width), then the second best, up to KEYPOINTS."""
-    ranked = sorted(points, key=lambda point: -point.response)
-    places = np.asarray(cv2.KeyPoint.convert(ranked), np.float32).reshape(-1, 2)
+    ranked = np.argsort([-point.response for point in points], kind="stable")
+    places = np.asarray(cv2.KeyPoint.convert(points), np.float32).reshape(-1, 2)[ranked]
     column, row = (places * (CELLS / np.array([shape[1], shape[0]]))).astype(int).T
-    order = np.lexsort((np.arange(len(ranked)), cell := row * CELLS + column))  # cell by cell, the best first
+    order = np.argsort(cell := row * CELLS + column, kind="stable")  # cell by cell, the best first
     first = np.searchsorted(cell[order], cell[order])
     rank = np.empty(len(ranked), int)
     rank[order] = np.arange(len(ranked)) - first
-    return [ranked[at] for at in np.argsort(rank, kind="stable")[:KEYPOINTS]]
-
-
-def _upright(point: cv2.KeyPoint, x: float) -> cv2.KeyPoint:
-    """The keypoint at another x, not turned."""
-    return cv2.KeyPoint(x, point.pt[1], point.size, 0.0, point.response, point.octave)
+    return [points[at] for at in ranked[np.argsort(rank, kind="stable")[:KEYPOINTS]]]
 
 
 def _places(points: Sequence[cv2.KeyPoint]) -> Floats:

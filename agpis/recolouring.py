@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agpis.rectangles import NEARLY, Cells, largest_sum
+from agpis.rectangles import NEARLY, Cells, nearly_largest_sum
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ MISFIT, RESIDUAL = 4.0, 6.0
 
 
 class Swatch(NamedTuple):
-    """Cells of one picture, row-major."""
+    """Cells of one picture, row-major; in memory one channel after the other: loops over three numbers are slow."""
 
     colours: Floats
     """(SWATCH * SWATCH, 3) mean colour, grey levels"""
@@ -66,7 +66,7 @@ class Explained(NamedTuple):
     """What the likeliest edit leaves."""
 
     edit: Floats
-    """(4, 3) of the first picture into the second, as `_edit` has it"""
+    """(3, 4) of the first picture into the second, as `_edit` has it"""
     cells: Cells
     """Without the rows and columns at the rim that show something else"""
     residual: float
@@ -116,41 +116,53 @@ def explain(first: Swatch, second: Swatch) -> Explained:
     programs differ in it) and of white (brightness), with the coefficients that are likeliest where edits are as strong
     as SLACK and CAST say (ridge regression about no change at all).
     """
-    tolerance = np.sqrt(NOISE**2 + np.square(CONTRAST * np.maximum(first.contrast, second.contrast)))
-    there = best = _Fit(first.colours, second.colours, tolerance)
+    a, b = first.colours.T, second.colours.T  # (3, n), as all that follows
+    tolerance = np.sqrt(NOISE**2 + np.square(CONTRAST * np.maximum(first.contrast.T, second.contrast.T)))
+    there = best = _Fit(a, b, tolerance)
     if CLOSE < there.residual < FAR:  # what one picture lost at black or white, no edit brings back
-        best = min(there, _Fit(second.colours, first.colours, tolerance), key=lambda fit: fit.residual)
-    moved = max(_moved(a, b, best.cells) for a, b in ((first, second), (second, first)))
+        best = min(there, _Fit(b, a, tolerance), key=lambda fit: fit.residual)
+    moved = max(_moved(one, other, best.cells) for one, other in ((first, second), (second, first)))
     strength = best.strength * (1 - min(1.0, moved / MOVED))
     misfit = float(np.log((best.residual**2 + EDITED * strength) / EXACT + 1))
-    same = _same(first, second, tolerance, best.cells)
+    same = _same(a, b, tolerance, best.cells)
     return Explained(there.edit, best.cells, best.residual, min(MISFIT, misfit), same)
 
 
-def _same(first: Swatch, second: Swatch, tolerance: Floats, cells: Cells) -> float:
+def _same(first: Floats, second: Floats, tolerance: Floats, cells: Cells) -> float:
     """Share of the cells showing something that are equal without any edit; 0 where they are under A_FEW."""
-    top, bottom, left, right = cells
-    inside = np.zeros((SWATCH, SWATCH), np.bool_)
-    inside[top:bottom, left:right] = True
-    shows = inside.ravel() & (np.minimum(first.colours, second.colours).min(1) < GROUND)
-    if shows.sum() < A_FEW:
+    a, b, allowed = (_within(values, cells) for values in (first, second, tolerance))
+    shows = np.minimum.reduce([*a, *b]) < GROUND
+    count = np.count_nonzero(shows)
+    if count < A_FEW:
         return 0.0
-    off = np.square((first.colours - second.colours) / tolerance)[shows].mean(1)
-    return float((off < 1.0).mean())
+    return float(np.count_nonzero(shows & (_mean_square((a - b) / allowed) < 1.0)) / count)
+
+
+def _within(values: Floats, cells: Cells) -> Floats:
+    """(3, rows, columns) of a swatch's values (3, SWATCH * SWATCH)."""
+    top, bottom, left, right = cells
+    return values.reshape(3, SWATCH, SWATCH)[:, top:bottom, left:right]
+
+
+def _mean_square(values: Floats) -> Floats:
+    """Over the channels, the first axis."""
+    square = np.square(values)
+    found: Floats = (square[0] + square[1] + square[2]) / 3
+    return found
 
 
 def extent(first: Swatch, second: Swatch, edit: Floats) -> Cells:
     """The largest rectangle of cells, in rows and columns, in which the edit explains the colours, plain ground too."""
-    made = np.clip(_made(_known(first.colours), first.colours, edit), 0, 255)
-    off = np.sqrt(np.square(made - second.colours).mean(1))
-    score = (FIT - off).reshape(SWATCH, SWATCH)
+    colours = first.colours.T
+    made = np.clip(_made(_known(colours), colours, edit), 0, 255)
+    score = (FIT - np.sqrt(_mean_square(made - second.colours.T))).reshape(SWATCH, SWATCH)
     if score.sum() >= NEARLY * score.clip(0).sum():  # no rectangle has more than all that speaks for it
         return 0, SWATCH, 0, SWATCH
-    return largest_sum(score)[1]
+    return nearly_largest_sum(score)
 
 
 class _Fit:
-    """An edit of the colours `first` into `second`, both (n, 3), each of which may be off by `tolerance` (n, 3)."""
+    """An edit of the colours `first` into `second`, both (3, n), each of which may be off by `tolerance` (3, n)."""
 
     def __init__(self, first: Floats, second: Floats, tolerance: Floats) -> None:
         known, certain = _known(first), np.square(NOISE / tolerance)
@@ -160,61 +172,67 @@ class _Fit:
         if (top, bottom, left, right) != (0, SWATCH, 0, SWATCH):
             inside = np.zeros((SWATCH, SWATCH), np.float32)
             inside[top:bottom, left:right] = 1.0
-            off = self._fit(known, first, second, tolerance, certain * inside.reshape(-1, 1))
+            off = self._fit(known, first, second, tolerance, certain * inside.ravel())
         within = np.minimum(off[top:bottom, left:right], RESIDUAL)
         self.residual = float(np.sqrt(np.square(within).mean()))
-        self.strength = float(self.edit.ravel() @ _EDITS @ self.edit.ravel()) / 3
+        edit = self.edit.ravel()
+        self.strength = float(edit @ _EDITS.reshape(12, 12) @ edit) / 3
 
     def _fit(self, known: Floats, first: Floats, second: Floats, tolerance: Floats, certain: Floats) -> Floats:
         """Sets `edit`; how far each cell is off after it, (SWATCH, SWATCH), 1 being what it may be."""
-        used, right = certain, second - first
-        for _ in range(ROUNDS):
+        used, right = certain, (second - first)[:, :, None]
+        white, black = second >= WHITE, second <= BLACK
+        for rounds_left in reversed(range(ROUNDS)):
             self.edit = _edit(known, right, used)
             made = _made(known, first, self.edit)
-            off: Floats = np.sqrt(np.square((np.clip(made, 0, 255) - second) / tolerance).mean(1))
-            if off.max() < 1:
+            square = _mean_square((np.minimum(np.maximum(made, 0), 255) - second) / tolerance)
+            if not rounds_left or square.max() < 1:
                 break
-            clipped = np.where(made >= WHITE, second >= WHITE, (made <= BLACK) & (second <= BLACK))
-            used = certain / (1 + np.square(off / DOUBTFUL))[:, None] * ~clipped
+            clipped = (made >= WHITE) & white | (made <= BLACK) & black
+            used = certain / (1 + square / DOUBTFUL**2) * ~clipped
+        off: Floats = np.sqrt(square)
         return off.reshape(SWATCH, SWATCH)
 
 
 def _cells(fine: NDArray[np.uint8]) -> Floats:
-    means: Floats = cv2.resize(fine.astype(np.float32), (SWATCH, SWATCH), interpolation=cv2.INTER_AREA)
-    return means.reshape(-1, 3)
+    means = cv2.resize(fine.astype(np.float32), (SWATCH, SWATCH), interpolation=cv2.INTER_AREA)
+    return np.asfortranarray(means.reshape(-1, 3))
 
 
-_EDITS = np.linalg.inv(np.kron(np.diag(SLACK**2), np.ones((3, 3))) + np.kron(np.diag(CAST**2), np.eye(3)))
-"""(12, 12) inverse covariance of edits: saturation of red, green, blue, then gain, then brightness, then the mean."""
+_EDITS = np.linalg.inv(np.kron(np.ones((3, 3)), np.diag(SLACK**2)) + np.kron(np.eye(3), np.diag(CAST**2))).reshape(
+    3, 4, 3, 4
+)
+"""Inverse covariance of edits, (3, 4) by (3, 4): of red, green and blue, saturation, gain, brightness and the mean."""
+_CHANNELS = np.arange(3)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
 def _edit(known: Floats, right: Floats, used: Floats) -> Floats:
-    """The likeliest edit as (4, 3) differences from none at all, in the order of SLACK, by channel.
+    """The likeliest edit as (3, 4) differences from none at all, by channel, in the order of SLACK.
 
-    `known` (3, n, 4); `right` (n, 3) what is to be added; `used` (n, 3) weights, 0 to 1.
+    `known` (3, 4, n); `right` (3, n, 1) what is to be added; `used` (3, n) weights, 0 to 1.
     """
-    weight = (used * (LOOKS / max(float(used[:, 0].sum()), 1e-6) / NOISE**2)).T  # (3, n)
-    weighed = (known * weight[:, :, None]).transpose(0, 2, 1)  # (3, 4, n)
-    own = weighed @ known  # (3, 4, 4) by channel
-    normal, sums = _EDITS.copy(), np.zeros(12)
-    for c in range(3):
-        normal[c::3, c::3] += own[c]
-        sums[c::3] = weighed[c] @ right[:, c]
-    return np.asarray(np.linalg.solve(normal, sums).reshape(4, 3), np.float32)
+    weight = used * (LOOKS / max(float(used[0].sum()), 1e-6) / NOISE**2)
+    weighed = known * weight[:, None]
+    normal = _EDITS.copy()
+    normal[_CHANNELS, :, _CHANNELS] += weighed @ known.transpose(0, 2, 1)  # (3, 4, 4) by channel
+    sums = (weighed @ right).astype(np.float64)
+    return np.linalg.solve(normal.reshape(12, 12), sums.ravel()).reshape(3, 4).astype(np.float32)
 
 
 def _made(known: Floats, colours: Floats, edit: Floats) -> Floats:
-    """(n, 3) colours after an edit, not yet cut off at black and white."""
-    made: Floats = colours + np.matmul(known, edit.T[:, :, None])[:, :, 0].T
+    """(3, n) colours after an edit, not yet cut off at black and white."""
+    made: Floats = colours + (edit[:, None] @ known)[:, 0]
     return made
 
 
 def _known(colours: Floats) -> Floats:
-    """(3, n, 4) by channel: what an edit adds of it, of grey, of white and of how the mean differs from grey."""
-    grey = colours @ np.array([0.299, 0.587, 0.114], np.float32)
-    known = np.ones((3, len(colours), 4), np.float32)
-    known[:, :, 0], known[:, :, 1] = (colours - grey[:, None]).T, grey
-    known[:, :, 3] = colours.mean(1) - grey
+    """(3, 4, n) by channel: what an edit adds of it, of grey, of white and of how the mean differs from grey."""
+    grey = LUMA @ colours
+    known = np.ones((3, 4, colours.shape[1]), np.float32)
+    known[:, 0], known[:, 1] = colours - grey, grey
+    known[:, 3] = (colours[0] + colours[1] + colours[2]) / 3 - grey
     return known
 
 
@@ -222,14 +240,15 @@ def _without_rim(off: Floats) -> Cells:
     """The cells without the rows and columns at the rim that are off, the worst first."""
     top, bottom, left, right = 0, SWATCH, 0, SWATCH
     while True:
-        rows, columns = off[top:bottom, left:right].mean(1), off[top:bottom, left:right].mean(0)
+        inner = off[top:bottom, left:right]
+        height, width = inner.shape
         rims = (
-            rows[0] if top < RIM else 0.0,
-            rows[-1] if SWATCH - bottom < RIM else 0.0,
-            columns[0] if left < RIM else 0.0,
-            columns[-1] if SWATCH - right < RIM else 0.0,
+            float(inner[0].sum()) / width if top < RIM else 0.0,
+            float(inner[-1].sum()) / width if SWATCH - bottom < RIM else 0.0,
+            float(inner[:, 0].sum()) / height if left < RIM else 0.0,
+            float(inner[:, -1].sum()) / height if SWATCH - right < RIM else 0.0,
         )
-        worst = int(np.argmax(rims))
+        worst = rims.index(max(rims))
         if rims[worst] < RIM_OFF:
             return top, bottom, left, right
         top, bottom = top + (worst == 0), bottom - (worst == 1)
@@ -238,10 +257,9 @@ def _without_rim(off: Floats) -> Cells:
 
 def _moved(first: Swatch, second: Swatch, cells: Cells) -> float:
     """How far the white ground of the first picture is from white in the second, grey levels; 0 without such ground."""
-    top, bottom, left, right = cells
-    inside = np.zeros((SWATCH, SWATCH), np.bool_)
-    inside[top:bottom, left:right] = True
-    white = inside.ravel() & (first.colours.min(1) >= GROUND) & (first.contrast.max(1) < PLAIN)
-    if white.sum() < SOME * inside.sum():
+    colours = _within(first.colours.T, cells)
+    light = np.minimum.reduce(colours) >= GROUND
+    white = light & (np.maximum.reduce(_within(first.contrast.T, cells)) < PLAIN) if light.any() else light
+    if np.count_nonzero(white) < SOME * white.size:
         return 0.0
-    return float(np.sqrt(np.square(second.colours[white] - first.colours[white]).mean()))
+    return float(np.sqrt(_mean_square(_within(second.colours.T, cells) - colours)[white].mean()))

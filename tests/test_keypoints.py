@@ -6,8 +6,8 @@ from agpis import alignment
 from agpis.alignment import Rect, Warp
 from agpis.duplicates import CALIBRATION, WORTH
 from agpis.images import Size, letterbox, placement
-from agpis.keypoints import KEYPOINTS, RIM, Keypoints, hypothesis
-from agpis.rectangles import NEARLY, largest_sum
+from agpis.keypoints import KEYPOINTS, RIM, SMALLEST_PATCH, STRONGEST, Keypoints, differing_bits, hypothesis
+from agpis.rectangles import NEARLY, largest_sum, nearly_largest_sum
 from tests.test_duplicates import drawn, edited, padded, pasted
 
 SIZE = Size(224, 224)
@@ -48,6 +48,23 @@ def test_keypoints_lie_on_the_picture_and_so_do_the_mirrored_ones():
         assert (places > (56 + RIM - 1, RIM - 1)).all()
         assert (places < (168 - RIM + 1, 224 - RIM + 1)).all()
     assert {tuple(place) for place in found.places.round(1)} == {tuple(p) for p in found.mirrored_places.round(1)}
+
+
+def test_differing_bits_are_those_counted_one_by_one():
+    a, b = keypoints(drawn(2)), keypoints(drawn(3, shapes=60))
+    words = np.concatenate([a.words, a.mirrored])
+    counted = np.unpackbits(words[:, None] ^ b.words[None], axis=2).sum(2)
+    assert (differing_bits(a, b) == counted).all()
+    assert len(set(counted.ravel().tolist())) > 50
+
+
+def test_a_small_patch_finds_the_keypoints_of_the_usual_one():
+    grey = cv2.cvtColor(letterbox(drawn(4, shapes=60), SIZE), cv2.COLOR_RGB2GRAY)
+    usual, small = (
+        [(p.pt, p.response, p.octave) for p in cv2.ORB.create(nfeatures=STRONGEST, patchSize=patch).detect(grey)]
+        for patch in (31, SMALLEST_PATCH)
+    )
+    assert usual == small
 
 
 def test_other_pictures_hardly_agree():
@@ -99,6 +116,12 @@ def test_of_a_crop_that_was_pasted_only_the_crop_is_shared():
     assert found.misfit < MIDDLE
 
 
+def test_evidence_is_of_a_product_and_no_more_than_the_letterbox_holds():
+    picture = drawn(5, shapes=60)
+    evidence = [looked(picture, copy).evidence for copy in (picture, picture[100:380, 100:380])]
+    assert 5 < min(evidence) <= max(evidence) < np.log(SIZE.width * SIZE.height)
+
+
 def test_a_copy_has_one_scale_for_both_axes():
     picture = drawn(5)
     warp = looked(picture, padded(picture, 140, 20, 60, 90)).warp
@@ -147,7 +170,8 @@ def test_the_largest_sum_is_that_of_brute_force():
     score = np.random.default_rng(0).normal(-0.2, 1, (7, 9))
     spans = [(t, b, le, r) for t in range(7) for b in range(t + 1, 8) for le in range(9) for r in range(le + 1, 10)]
     sums = [score[t:b, le:r].sum() for t, b, le, r in spans]
-    best, large, most = largest_sum(score)
+    best, most = largest_sum(score)
+    large = nearly_largest_sum(score)
     assert most == pytest.approx(max(sums))
     assert best == spans[int(np.argmax(sums))]
     nearly = [s for s, total in zip(spans, sums, strict=True) if total >= NEARLY * most]
