@@ -344,7 +344,7 @@ def _dense(views: Sequence[View], grid: int, coefficients: Mapping[str, Mapping[
     ]
     pairs = list(combinations(range(len(views)), 2))
     found = {pair: _by_keypoints(*(sights[i] for i in pair)) for pair in pairs}
-    sparse = [sight is None or len(sight.keypoints.words) <= FEW for sight in sights]
+    sparse = [sight is None or len(sight.keypoints.plain.words) <= FEW for sight in sights]
     unsure = [(a, b) for a, b in pairs if (sparse[a] or sparse[b]) and _inliers(found[a, b]) < WORTH]
     patched = _by_patches(views, rects, unsure, grid)
     matches = []

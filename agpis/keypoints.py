@@ -33,6 +33,8 @@ SMALLEST_PATCH = 2
 """Pixels, OpenCV takes no less."""
 RIM = 10
 """Letterbox pixels along a picture's edge without keypoints: less than half the patch, which then sees the edge."""
+MIRROR = np.array([-1, 1], np.float32)
+"""Of x and y."""
 FAINT = 7
 """Grey levels a corner must stand out by."""
 SUREST = 30
@@ -52,54 +54,79 @@ class Found(NamedTuple):
     inliers: int
 
 
+class Words(NamedTuple):
+    """What is seen at keypoints, and where they are."""
+
+    words: NDArray[np.uint8]
+    """(n, 32) 256 bits each"""
+    places: Floats
+    """(n, 2) x and y in letterbox pixels"""
+
+    def digits(self, *, turned: bool = False) -> Floats:
+        """(n, 128) the bits, two in a number, `turned` the other way round; see `differing_bits`."""
+        bits = np.unpackbits(self.words, axis=1)
+        low, high = (bits[:, 128:], bits[:, :128]) if turned else (bits[:, :128], bits[:, 128:])
+        digits: Floats = high * np.float32(1 << DIGIT)
+        digits += low
+        return digits
+
+    def ones(self) -> NDArray[np.int32]:
+        """(n,) bits that are 1."""
+        ones: NDArray[np.int32] = np.unpackbits(self.words, axis=1).sum(1, dtype=np.int32)
+        return ones
+
+
 class Keypoints:
-    """Keypoints of one letterboxed picture, uint8 (H, W, 3), within `visible`; places in letterbox pixels."""
+    """Keypoints of one letterboxed picture, uint8 (H, W, 3), within `visible`."""
 
     def __init__(self, pixels: NDArray[np.uint8], visible: Rect) -> None:
         left, top, right, bottom = (round(edge) for edge in visible)
-        grey = cv2.cvtColor(np.ascontiguousarray(pixels[top:bottom, left:right]), cv2.COLOR_RGB2GRAY)
-        chosen = _spread(_orb(SMALLEST_PATCH).detect(grey), grey.shape)
+        self._corner = np.array([left, top], np.float32)
+        self._grey = cv2.cvtColor(np.ascontiguousarray(pixels[top:bottom, left:right]), cv2.COLOR_RGB2GRAY)
+        chosen = _spread(_orb(SMALLEST_PATCH).detect(self._grey), self._grey.shape)
         for point in chosen:
             point.angle = 0.0
-        describer = _orb()
-        points, words = describer.compute(grey, chosen)
-        places, last = _places(points), grey.shape[1] - 1
-        for point in points:
+        self._points, words = _orb().compute(self._grey, chosen)
+        self.plain = Words(_words(words), _places(self._points) + self._corner)
+
+    @functools.cached_property
+    def mirrored(self) -> Words:
+        """The words of the mirrored picture, at their places in the picture as it is."""
+        last = self._grey.shape[1] - 1
+        for point in self._points:  # needed no more as they are
             point.pt = (last - point.pt[0], point.pt[1])
-        flipped, mirrored = describer.compute(cv2.flip(grey, 1), points)
-        self.words = _words(words)
-        """(n, 32) uint8, 256 bits each"""
-        self.mirrored = _words(mirrored)
-        """The same of the mirrored picture"""
-        bits = np.unpackbits(np.concatenate([self.words, self.mirrored]), axis=1)
-        low, high, plain = bits[:, :128], bits[:, 128:], len(self.words)
-        self.first = _digits(low, high)
-        """(2 n, 128) the bits of `words`, then of `mirrored`, two in a number; see `differing_bits`"""
-        self.second = _digits(high[:plain], low[:plain])
-        """(n, 128) the bits of `words` the other way round"""
-        self.ones = bits.sum(1, dtype=np.int32)
-        """(2 n,) bits that are 1, of `words`, then of `mirrored`"""
-        self.places = places + np.array([left, top], np.float32)
-        """(n, 2) x and y"""
-        self.mirrored_places = _places(flipped) * np.array([-1, 1], np.float32) + np.array(
-            [left + last + 1, top], np.float32
+        flipped, words = _orb().compute(cv2.flip(self._grey, 1), self._points)
+        return Words(_words(words), _places(flipped) * MIRROR + np.array([last + 1, 0], np.float32) + self._corner)
+
+    @functools.cached_property
+    def first(self) -> tuple[Floats, NDArray[np.int32], Floats]:
+        """`digits` and `ones` of `plain`, then of `mirrored`, and their places, x of the mirrored ones negated.
+
+        Only the first picture of a pair needs them, so that no scale is below 0.
+        """
+        plain, mirrored = self.plain, self.mirrored
+        both = Words(
+            np.concatenate([plain.words, mirrored.words]), np.concatenate([plain.places, mirrored.places * MIRROR])
         )
-        """Of `mirrored`, in the picture as it is"""
-        self.signed_places = np.concatenate([self.places, self.mirrored_places * np.array([-1, 1], np.float32)])
-        """(2 n, 2) of `words`, then of `mirrored`, x of these negated: no scale is below 0 then"""
+        return both.digits(), both.ones(), both.places
+
+    @functools.cached_property
+    def second(self) -> tuple[Floats, NDArray[np.int32]]:
+        """`digits` turned and `ones` of `plain`, for the second picture of a pair."""
+        return self.plain.digits(turned=True), self.plain.ones()
 
 
 def hypothesis(a: Keypoints, b: Keypoints) -> Found | None:
     """The transform with most agreement, plain or mirrored; None where hardly anything matches."""
-    if min(len(a.words), len(b.words)) < 2:
+    count = len(a.plain.words)
+    if min(count, len(b.plain.words)) < 2:
         return None
     # Plain and mirrored words compete: a keypoint of `b` takes the nearest of either kind.
     differing = differing_bits(a, b)
     chosen, taken = differing.argmin(1), differing.argmin(0)
     own = np.flatnonzero(taken[chosen] == np.arange(len(differing)))
-    own = own[np.lexsort((differing[own, chosen[own]], own >= len(a.words)))]  # plain ones first, of each the surest
-    plain = int(np.count_nonzero(own < len(a.words)))
-    found = _agreed(a.signed_places[own], b.places[chosen[own]], plain)
+    own = own[np.lexsort((differing[own, chosen[own]], own >= count))]  # plain ones first, of each the surest
+    found = _agreed(a.first[2][own], b.plain.places[chosen[own]], int(np.count_nonzero(own < count)))
     return None if found is None else _refined(found)
 
 
@@ -109,19 +136,15 @@ def differing_bits(a: Keypoints, b: Keypoints) -> NDArray[np.int32]:
     With two bits in a number, (x + D * x') * (y' + D * y) where D is 2 ** DIGIT, a product of half the length counts
     in its middle digit the bits that both have; float32 holds all three digits exactly.
     """
-    common = (a.first @ b.second.T).astype(np.int32)
+    digits, ones, _ = a.first
+    turned, other_ones = b.second
+    common = (digits @ turned.T).astype(np.int32)
     common >>= DIGIT
     common &= (1 << DIGIT) - 1
     common *= 2
-    differing: NDArray[np.int32] = a.ones[:, None] + b.ones[: len(b.words)]
+    differing: NDArray[np.int32] = ones[:, None] + other_ones
     differing -= common
     return differing
-
-
-def _digits(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Floats:
-    digits: Floats = high * np.float32(1 << DIGIT)
-    digits += low
-    return digits
 
 
 class _Agreement(NamedTuple):

@@ -42,18 +42,19 @@ def test_shift_scale_and_mirror_are_found(mirrored, scale, x, y):
 def test_keypoints_lie_on_the_picture_and_so_do_the_mirrored_ones():
     picture = drawn(2, 300, 600)
     found = keypoints(picture)
-    assert 20 < len(found.words) <= KEYPOINTS
-    assert found.words.shape == found.mirrored.shape
-    for places in (found.places, found.mirrored_places):
+    assert 20 < len(found.plain.words) <= KEYPOINTS
+    assert found.plain.words.shape == found.mirrored.words.shape
+    for places in (found.plain.places, found.mirrored.places):
         assert (places > (56 + RIM - 1, RIM - 1)).all()
         assert (places < (168 - RIM + 1, 224 - RIM + 1)).all()
-    assert {tuple(place) for place in found.places.round(1)} == {tuple(p) for p in found.mirrored_places.round(1)}
+    plain, mirrored = ({tuple(p) for p in kind.places.round(1)} for kind in (found.plain, found.mirrored))
+    assert plain == mirrored
 
 
 def test_differing_bits_are_those_counted_one_by_one():
     a, b = keypoints(drawn(2)), keypoints(drawn(3, shapes=60))
-    words = np.concatenate([a.words, a.mirrored])
-    counted = np.unpackbits(words[:, None] ^ b.words[None], axis=2).sum(2)
+    words = np.concatenate([a.plain.words, a.mirrored.words])
+    counted = np.unpackbits(words[:, None] ^ b.plain.words[None], axis=2).sum(2)
     assert (differing_bits(a, b) == counted).all()
     assert len(set(counted.ravel().tolist())) > 50
 
@@ -74,8 +75,8 @@ def test_other_pictures_hardly_agree():
 
 def test_plain_pictures_have_no_keypoints_and_no_hypothesis():
     plain = keypoints(np.full((300, 300, 3), 255, np.uint8))
-    assert len(plain.words) == 0
-    assert plain.places.shape == (0, 2)
+    assert len(plain.plain.words) == 0
+    assert plain.plain.places.shape == (0, 2)
     assert hypothesis(plain, keypoints(drawn(1))) is None
     assert hypothesis(keypoints(drawn(1)), plain) is None
 
