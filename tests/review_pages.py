@@ -5,6 +5,7 @@ A test file that imports the fixture `prepared` has it.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,4 +98,10 @@ class Desk:
         return str(self.page.locator("#say").text_content())
 
     def wait_saved(self, text: str = "All saved") -> None:
-        self.page.wait_for_function("text => document.getElementById('saved').textContent === text", arg=text)
+        self.wait_for("saved", f"^{re.escape(text)}$")
+
+    def wait_for(self, element: str, pattern: str) -> None:
+        """Until the element of that id has text that matches. Not `wait_for_function`: what it asks again is evaluated
+        in the page, which the page's content security policy forbids; the first answer alone comes from outside."""
+        found = self.page.locator(f"#{element}").filter(has_text=re.compile(pattern))
+        found.wait_for(state="attached")

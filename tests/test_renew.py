@@ -137,7 +137,7 @@ def test_a_killed_renewal_goes_on_and_ends_once(killed: Path, reviews: Path, tin
         f"{comparison.figures['auc'].first:.3f}",
     ):
         assert part in page
-    assert f"| {comparison.gain.first:.3f} |" in (work / "comparison.md").read_text()
+    assert f"| {comparison.figures['auc'].first:.3f} |" in (work / "comparison.md").read_text()
     start = read_checkpoint(work / "start")
     assert start.training["command"] == "read out of the graphs"
     thresholds = read_manifest(killed / "current").thresholds

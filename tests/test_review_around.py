@@ -40,7 +40,7 @@ def test_filters_of_the_queue_hold_for_the_review(prepared: Path, tmp_path: Path
             me.look()
             me.press("a")
         assert seen == [f"Spotted thing {n}" for n in (1, 3, 5)]
-        me.page.wait_for_function("document.getElementById('state').textContent.startsWith('Nothing is left')")
+        me.wait_for("state", "^Nothing is left")
         me.page.goto(f"{server.url}/queue?text=thing+12")
         me.page.click(".line a")  # this very one
         me.page.locator("#desk:not([hidden])").wait_for()

@@ -168,7 +168,7 @@ def test_reorder_swap_undo_and_type_ahead(prepared: Path, tmp_path: Path, browse
         me.page.reload()
         me.page.locator("#desk:not([hidden])").wait_for()
         me.press("u")  # a verdict from before the reload
-        me.page.wait_for_function("document.getElementById('say').textContent.startsWith('Undone')")
+        me.wait_for("say", "^Undone")
         assert me.title == before
         assert me.complaints == []
         me.context.close()
@@ -216,7 +216,7 @@ def test_the_models_words_and_blind_mode(prepared: Path, tmp_path: Path, browser
         assert "%" not in str(me.page.locator("main").inner_text())
         me.open()
         me.press("h")
-        me.page.wait_for_function("document.getElementById('opinion').textContent.includes('chance')")
+        me.wait_for("opinion", "chance")
         me.press("a")
         me.wait_saved()
         assert not server.judged("SKU-3")[0].blind  # he looked
