@@ -21,12 +21,12 @@ from agpis.choice import FEATURES, scores
 from agpis.columns import Floats
 from agpis.errors import MissingExtra
 from agpis.replay import Lead
+from agpis.weighing import FOLDS
 
 RIDGE = 10.0
 """Strength of the pull to the weights that there are, in uploads; a weight counts by its feature's spread."""
 LOOKS = (None, 1000.0, 300.0, 100.0, 30.0, 10.0)
 """Strengths of the pull of the looks' weights to 0 that are tried; None: they are not heard."""
-FOLDS = 5
 PLAIN = Choice.model_validate({**{name: float(name == "primary") for name in FEATURES}, "data": "p_primary alone"})
 """Of a bundle without one."""
 

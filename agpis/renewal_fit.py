@@ -105,8 +105,7 @@ def fitted(
         )
         notes.append(
             f"AUC on the validation verdicts {gain.first:.3f} with the sequence model trained on the reviews, "
-            f"{gain.second:.3f} with that of {base.name}, difference {gain.difference}: "
-            f"{taken}."
+            f"{gain.second:.3f} with that of {base.name}, difference {gain.difference}: {taken}."
         )
         if not better:
             best, sequence = kept, "kept"

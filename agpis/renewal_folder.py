@@ -105,7 +105,8 @@ class Home:
         among them while no renewal has trained that model."""
         found = {bundle}
         for name in self._behind(bundle):
-            if json.loads((self.work(name) / "bundle.json").read_text(encoding="utf-8"))["sequence"] != "kept":
+            path = self.work(name) / "bundle.json"
+            if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["sequence"] != "kept":
                 return frozenset(found)
             found.add(json.loads((self.work(name) / "result.json").read_text(encoding="utf-8"))["base"])
         return frozenset({*found, ""})
@@ -114,8 +115,9 @@ class Home:
         """Skus of the verdicts that the renewals behind a bundle learned from."""
         found: set[str] = set()
         for name in self._behind(bundle):
-            with (self.work(name) / "samples.jsonl").open(encoding="utf-8") as lines:
-                found.update(json.loads(line)["sku"] for line in lines)
+            if (path := self.work(name) / "samples.jsonl").is_file():  # somebody may have made room
+                with path.open(encoding="utf-8") as lines:
+                    found.update(json.loads(line)["sku"] for line in lines)
         return frozenset(found)
 
     def _behind(self, bundle: str) -> Iterator[str]:

@@ -8,8 +8,9 @@ import pytest
 from agpis.bundle_manifest import Choice
 from agpis.choice import FEATURES, looks, scores
 from agpis.errors import BundleError
-from agpis.leading import FOLDS, PLAIN, fit_choice, learned, led_rightly, weights_of
+from agpis.leading import PLAIN, fit_choice, learned, led_rightly, weights_of
 from agpis.replay import Lead
+from agpis.weighing import FOLDS
 
 TRUE = PLAIN.model_copy(update={"primary": 0.0, "whole": 2.0, "clean": 1.0})
 SEEN = (3.0, -3.0, 0.0, 0.0)

@@ -288,3 +288,7 @@ def test_what_a_model_kept_has_not_seen(tmp_path: Path) -> None:
     assert home.of_one_model("x") == {"x", ""}
     assert home.taught("d") == {"of d", "of c", "of b"}
     assert home.taught("x") == frozenset()
+    (home.work("d") / "samples.jsonl").unlink()  # somebody made room
+    (home.work("c") / "bundle.json").unlink()
+    assert home.taught("d") == {"of c", "of b"}
+    assert home.of_one_model("d") == {"d", "c"}  # nothing is taken for unseen that may have been seen
