@@ -89,6 +89,7 @@ class Bundle:
         self.rulebook = self._open_rulebook()
         self.classes = self.manifest.rulebook.classes
         self.single_rules = self.manifest.rulebook.single_rules
+        self.single_roles = tuple(self.rulebook.rule(rule).role for rule in self.single_rules)
         self.text = self._open_text()
         self._sessions = {name: self._open_graph(name, graph) for name, graph in self.manifest.graphs.items()}
         self._check_roles()

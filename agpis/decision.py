@@ -92,6 +92,7 @@ def sight_of(picked: list[Judged], p_copy: Mapping[frozenset[int], float], bundl
         known=naming.known(
             np.stack([case.tokens for case in picked]), bundle.manifest.token_layout, len(bundle.single_rules)
         ),
+        roles=bundle.single_roles,
     )
 
 

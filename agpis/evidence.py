@@ -152,7 +152,7 @@ def weighed(classes: FloatArray, names: tuple[str, ...], active: NDArray[np.bool
     logit = SEQUENCE * np.log(np.maximum(classes, 1e-9))
     for i in np.flatnonzero(active):
         if names[i] in sight.single_rules:
-            logit[i] += SINGLE * _logit(sight.rules[:, sight.single_rules.index(names[i])].max()) + SINGLE_BIAS
+            logit[i] += SINGLE * _logit(sight.placed()[:, sight.single_rules.index(names[i])].max()) + SINGLE_BIAS
         elif KINDS.get(names[i]) == "copy" and len(sight.p_copy) > 1:
             logit[i] += COPY * _logit(float(np.triu(sight.p_copy, 1).max())) + COPY_BIAS
     shares = np.where(active, np.exp(logit - logit[active].max(initial=-np.inf)), 0.0) if active.any() else logit * 0
@@ -193,7 +193,7 @@ def blamed(rule: Rule, sight: Sight, before: float, without: FloatArray | None) 
     if kind == "single":
         if rule.id not in sight.single_rules:
             return None
-        return int(sight.rules[:, sight.single_rules.index(rule.id)].argmax())
+        return int(sight.placed()[:, sight.single_rules.index(rule.id)].argmax())
     if kind == "first" or count < 2:
         return 0
     unit = sight.features / np.maximum(np.linalg.norm(sight.features, axis=1, keepdims=True), 1e-9)

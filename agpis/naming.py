@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from agpis import columns
 from agpis.bundle_manifest import Naming, RuleUsual, Usual
 from agpis.columns import Floats, Layout
+from agpis.data import Role
 from agpis.rulebook import Rule
 
 FloatArray = NDArray[np.float32]
@@ -86,6 +87,19 @@ class Sight:
     """(K, D) mean tokens."""
     known: Known | None = None
     """None where the bundle's tokens have no layout."""
+    roles: tuple[Role, ...] = ()
+    """(R,) which images each rule speaks of; empty: all of them."""
+
+    def concerned(self, count: int) -> FloatArray:
+        """(count, R) 1 where a rule speaks of the image at that place of a sequence, else 0."""
+        found = np.ones((count, len(self.single_rules)), np.float32)
+        for rule, role in enumerate(self.roles):
+            found[:, rule] = [role in ("any", "secondary" if place else "main") for place in range(count)]
+        return found
+
+    def placed(self) -> FloatArray:
+        """`rules` (K, R) of images that are a sequence in this order: 0 where a rule does not speak of the place."""
+        return np.asarray(self.rules * self.concerned(len(self.rules)), np.float32)
 
 
 def known(tokens: FloatArray, layout: Layout | None, rules: int) -> Known | None:
@@ -172,7 +186,7 @@ class Case:
 def case_of(probabilities: NDArray[np.floating], sight: Sight) -> Case:
     """A sequence, from the sequence model's probabilities (C,) of the C rules that it may break."""
     p = np.maximum(np.asarray(probabilities, np.float64), 1e-9)
-    return Case(np.log(p / p.sum()), _logit(sight.rules).max(axis=0), facts(sight))
+    return Case(np.log(p / p.sum()), _logit(sight.placed()).max(axis=0), facts(sight))
 
 
 def shares(case: Case, rules: Sequence[Rule], single_rules: Sequence[str], fitted: Naming) -> Floats:

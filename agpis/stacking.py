@@ -26,7 +26,7 @@ LEAST = 1e-6
 SCOPES = ("single", "pair", "multi")
 IMAGE = ("primary", "whole", "detail", "aside", "broken", "worst", "view")
 """Of each image, in log odds but the last: p_primary, that it shows the whole product, a detail, or neither; that any
-single rule is broken, the likeliest of them; probability of its view."""
+single rule is broken which speaks of its place, the likeliest of them; probability of its view."""
 PAIR = ("copy", "kin", "colours", "matches", "twice")
 """Of two images: log odds that they are copies; cosines of the product embeddings and of the colour signatures; how
 well the places of one are found in the other; probability that they show one view."""
@@ -116,22 +116,24 @@ def features(classes: FloatArray, order: NDArray[np.integer], sight: Sight, scop
     assert known.colours is not None
     count, length = order.shape
     views = known.views.astype(np.float64)
-    rules = _log_odds(sight.rules)
+    rules = sight.rules.astype(np.float64)[order] * sight.concerned(length)  # (S, L, R)
+    of_place = {
+        "broken": _log_odds(1.0 - np.prod(1.0 - rules, axis=2)),
+        "worst": _log_odds(rules).max(axis=2),
+    }
     of_image = {
         "primary": _log_odds(sight.p_primary),
         "whole": _log_odds(views[:, columns.WHOLE].sum(axis=1)),
         "detail": _log_odds(views[:, DETAIL]),
         "aside": _log_odds(views[:, ASIDE].sum(axis=1)),
-        "broken": _log_odds(1.0 - np.prod(1.0 - sight.rules.astype(np.float64), axis=1)),
-        "worst": rules.max(axis=1),
         "view": views.max(axis=1),
     }
     found: list[Floats] = [np.full(count, float(length)), _log_odds(classes[:, 0])]
     found += [np.log(np.maximum(classes @ scope, LEAST)) for scope in scopes]
     for name in IMAGE:
-        values = of_image[name][order]  # (S, L)
+        values = of_place[name] if name in of_place else of_image[name][order]  # (S, L)
         found += [values[:, 0], values[:, 1:].max(axis=1), values[:, 1:].min(axis=1)]
-    all_rules = rules[order].reshape(count, -1)
+    all_rules = _log_odds(rules).reshape(count, -1)
     found.append(np.partition(all_rules, -2, axis=1)[:, -2] if all_rules.shape[1] > 1 else all_rules[:, 0])
     of_pair = {
         "copy": _log_odds(sight.p_copy),

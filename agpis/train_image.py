@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from agpis.models.backbones import Backbone
 from agpis.models.single import ImageConfig, ImageModel
 from agpis.models.towers import TOWERS, EfficientNetLite0, MBConv
 
+PARTS = ("late", "middle", "whole")
+
 
 @dataclass(frozen=True, slots=True)
 class ImageTraining:
@@ -36,9 +38,9 @@ class ImageTraining:
     """Triples (picture, copy of it, another view or sister) a step, for descriptors and product embedding."""
     tower_rate: float = 0.15
     """Learning rate of the tower, as a part of the heads'."""
-    whole: bool = False
-    """Train the early half of the tower too. Off, it stays as ImageNet made it and runs through ONNX Runtime, once a
-    picture: four times as fast."""
+    part: str = "late"
+    """What of the tower is trained: its `late` part (stride 32), from the `middle` on (stride 16 too), or the `whole`
+    of it. The rest stays as ImageNet made it and runs through ONNX Runtime, once a picture."""
     temperature: float = 0.07
     """InfoNCE of the descriptors."""
     weight_rules: float = 10.0
@@ -79,7 +81,9 @@ def train_image(
     frequency = tensors["rules"].mean(0).clamp_min(1e-3)
     weight = ((1 - frequency) / frequency).sqrt().clamp(1.0, 8.0)  # rare rules count more, but not fully balanced
     pixels = lessons.pixels, lessons.triples.reshape(-1, *lessons.pixels.shape[1:])
-    cache = None if training.whole else (_early_of(model, pixels[0], training.optim), _cached(model, pixels[1]))
+    if training.part not in PARTS:
+        raise TrainingError("bad_config", f"part is {training.part!r}; allowed are {list(PARTS)}.")
+    frozen = FrozenTower.of(model, pixels[0], pixels[1], training)
     with torch.no_grad():
         few = np.ascontiguousarray(pixels[0][:: max(1, len(pixels[0]) // 400)])
         model.standardise(model.early(torch.from_numpy(few))[2])
@@ -89,15 +93,11 @@ def train_image(
 
     def halves(index: npt.NDArray[np.int64], third: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """grid of pictures and triples, fine and texture of the pictures."""
-        device = model.learned.weight.device
-        if cache is None:
-            batch = np.concatenate([pixels[0][index], pixels[1][third]])
-            grid, fine, texture = model.early(torch.from_numpy(batch).to(device))
+        if frozen is None:
+            batch = torch.from_numpy(np.concatenate([pixels[0][index], pixels[1][third]]))
+            grid, fine, texture = model.early(batch.to(model.learned.weight.device))
             return grid, fine[: len(index)], texture[: len(index)]
-        grid, fine, texture = (values.float().to(device) for values in cache[0](index))
-        grid = torch.cat([grid, cache[1](third)[0].float().to(device)])
-        last = torch.channels_last
-        return grid.contiguous(memory_format=last), fine.contiguous(memory_format=last), texture
+        return frozen.halves(model, index, third)
 
     def outputs(index: npt.NDArray[np.int64], triples: npt.NDArray[np.int64]) -> tuple[dict[str, Tensor], ...]:
         """Of the pictures, and of the members of the triples."""
@@ -166,8 +166,10 @@ def train_image(
         }
 
     late = [(module, training.tower_rate) for module in model.tower.late_modules()]
-    slower: list[tuple[nn.Module, float]] = [(model.tower, training.tower_rate if training.whole else 0.0), *late]
-    if not training.whole:  # the weight gradient of depthwise convolutions takes half of the time on a CPU
+    if training.part == "middle":
+        late += [(module, training.tower_rate) for module in model.tower.middle_modules()]
+    slower: list[tuple[nn.Module, float]] = [(model.tower, training.tower_rate if frozen is None else 0.0), *late]
+    if frozen is not None:  # the weight gradient of depthwise convolutions takes half of the time on a CPU
         slower += [(module.depthwise, 0.0) for module in model.tower.modules() if isinstance(module, MBConv)]
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads lack it
     rows = fit(
@@ -178,26 +180,63 @@ def train_image(
     return rows
 
 
-def _early_of(
-    model: ImageModel, pixels: npt.NDArray[np.uint8], optim: Optim
-) -> Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]:
-    """`ImageModel.early` of some pictures (n,) by number: kept where a picture comes more than once, since the maps of
-    32,000 take 9 GB, and made anew where it does not."""
-    if optim.steps and optim.steps * optim.batch <= len(pixels):
-        session = _session(_EarlyGraph(model), pixels.shape[1], half=False)
+@dataclass(frozen=True, slots=True)
+class FrozenTower:
+    """What of the tower is not trained, run over pictures and triples through ONNX Runtime."""
 
-        def fresh(index: npt.NDArray[np.int64]) -> Sequence[Tensor]:
-            return [torch.from_numpy(v) for v in session.run(list(_EarlyGraph.outputs), {"pixels": pixels[index]})]
+    late: bool
+    """All but the late part is frozen, and this gives `early`'s maps; else `first`'s."""
+    pictures: Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]
+    """Numbers (n,) -> those maps of these pictures."""
+    triples: Sequence[Tensor]
+    """Of the pictures of the triples: grid; or the stride-8 map and colours."""
 
-        return fresh
-    features = early_features(model, pixels)
-    return lambda index: [values[torch.from_numpy(index)] for values in features]
+    @classmethod
+    def of(
+        cls,
+        model: ImageModel,
+        pictures: npt.NDArray[np.uint8],
+        triples: npt.NDArray[np.uint8],
+        training: ImageTraining,
+    ) -> "FrozenTower | None":
+        """None where all of the tower is trained. Maps of pictures are kept where one comes more than once, since
+        those of 32,000 take 9 GB, and made anew where it does not."""
+        if training.part == "whole":
+            return None
+        late, optim = training.part == "late", training.optim
+        graph = _EarlyGraph(model) if late else _FirstGraph(model)
+        more = (
+            features(graph, triples, ("grid",))
+            if late
+            else features(graph, triples, ("fine", "colours"), model.tower.channels[8])
+        )
+        if optim.steps and optim.steps * optim.batch <= len(pictures):
+            session = _session(graph, pictures.shape[1], half=False)
 
+            def fresh(index: npt.NDArray[np.int64]) -> Sequence[Tensor]:
+                found = session.run(list(graph.outputs), {"pixels": pictures[index]})
+                return [torch.from_numpy(values) for values in found]
 
-def _cached(model: ImageModel, pixels: npt.NDArray[np.uint8]) -> Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]:
-    """The same without the fine map, kept."""
-    features = early_features(model, pixels, fine=False)
-    return lambda index: [features[0][torch.from_numpy(index)]]
+            return cls(late, fresh, more)
+        kept = features(graph, pictures, graph.outputs)
+        return cls(late, lambda index: [values[torch.from_numpy(index)] for values in kept], more)
+
+    def halves(
+        self, model: ImageModel, index: npt.NDArray[np.int64], third: npt.NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """grid of pictures and triples, fine and texture of the pictures; on the model's device."""
+        device, rows, last = model.learned.weight.device, torch.from_numpy(third), torch.channels_last
+        own = [values.float().to(device) for values in self.pictures(index)]
+        more = [values[rows].float().to(device) for values in self.triples]
+        if self.late:
+            grid, fine, texture = own
+            grid = torch.cat([grid, *more])
+        else:
+            fine, colours, facts = own
+            near = torch.cat([fine[:, -model.tower.channels[8] :], more[0]])
+            grid = model.gridded(near.contiguous(memory_format=last), torch.cat([colours, more[1]]))
+            texture = model.textured(facts, grid[: len(index)])
+        return grid.contiguous(memory_format=last), fine.contiguous(memory_format=last), texture
 
 
 class _EarlyGraph(Exported):
@@ -212,22 +251,33 @@ class _EarlyGraph(Exported):
         return self.model.early(pixels)
 
 
-def early_features(model: ImageModel, pixels: npt.NDArray[np.uint8], *, fine: bool = True) -> tuple[Tensor, ...]:
-    """`ImageModel.early` of all pixels, maps in half precision, through ONNX Runtime: twice as fast as torch on a CPU.
+class _FirstGraph(Exported):
+    inputs = ("pixels",)
+    outputs = ("fine", "colours", "facts")
 
-    Without `fine` that map, by far the largest, is empty.
-    """
-    count = len(pixels)
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.model.first(pixels)
+
+
+def features(
+    graph: Exported, pixels: npt.NDArray[np.uint8], names: Sequence[str], last: int = 0, batch: int = 32
+) -> tuple[Tensor, ...]:
+    """Those outputs of a graph for all pixels (N, H, W, 3), maps in half precision, through ONNX Runtime: twice as fast
+    as torch on a CPU. Of the first of them only the `last` columns, where that is given."""
+    session = _session(graph, pixels.shape[1], half=False)
     found: list[Tensor] = []
-    start = 0
-    for part in _through_graph(_EarlyGraph(model), pixels, _EarlyGraph.outputs):
+    for start in range(0, len(pixels), batch):
+        part = session.run(list(names), {"pixels": np.ascontiguousarray(pixels[start : start + batch])})
         for at, values in enumerate(part):
+            values = values[:, -last:] if at == 0 else values
             if len(found) == at:
-                kept = 0 if at == 1 and not fine else count
-                found.append(torch.empty((kept, *values.shape[1:]), dtype=torch.float32 if at == 2 else torch.half))
-            if len(found[at]):
-                found[at][start : start + len(values)] = torch.from_numpy(values)
-        start += len(part[0])
+                kind = torch.half if values.ndim == 4 else torch.float32
+                found.append(torch.empty((len(pixels), *values.shape[1:]), dtype=kind))
+            found[at][start : start + len(values)] = torch.from_numpy(values)
     return tuple(found)
 
 
@@ -261,14 +311,6 @@ def _session(module: Exported, size: int, *, half: bool) -> Any:
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def _through_graph(
-    module: Exported, pixels: npt.NDArray[np.uint8], outputs: Sequence[str], batch: int = 32
-) -> Iterable[list[npt.NDArray[np.float32]]]:
-    session = _session(module, pixels.shape[1], half=False)
-    for start in range(0, len(pixels), batch):
-        yield session.run(list(outputs), {"pixels": np.ascontiguousarray(pixels[start : start + batch])})
 
 
 def place_loss(places: Tensor, marks: Tensor, kept: Tensor) -> Tensor:

@@ -104,7 +104,9 @@ def look(bundle: Bundle, sample: Sample, *, say: bool = True) -> Looked:
         names=bundle.classes,
         classes=classes[0],
         without=classes[1:],
-        sight=naming.Sight(bundle.single_rules, out.rules, out.p_primary, p_copy, out.tokens.mean(axis=1), known),
+        sight=naming.Sight(
+            bundle.single_rules, out.rules, out.p_primary, p_copy, out.tokens.mean(axis=1), known, bundle.single_roles
+        ),
         marks=tuple(
             None if at is None else evidence.mark(at, *size, bundle.size)
             for at, size in zip(places, sizes, strict=True)

@@ -288,3 +288,15 @@ def test_the_command_fits_on_other_sources_than_it_measures(
     with pytest.raises(SystemExit):
         bench.main([str(tiny_bundle), "one", "--fit", "two", *common])
     assert "--fit names two" in capsys.readouterr().err
+
+
+def test_a_rule_of_the_first_image_is_not_held_against_the_others() -> None:
+    base = sight()
+    count, rules = len(base.p_primary), len(base.single_rules)
+    roles = ("main", "secondary", *["any"] * (rules - 2))
+    found = replace(base, rules=np.full((count, rules), 0.8, np.float32), roles=roles)
+    placed = found.placed()
+    np.testing.assert_allclose(placed[0], [0.8, 0.0, *[0.8] * (rules - 2)])
+    np.testing.assert_allclose(placed[1:, 0], 0.0)
+    np.testing.assert_allclose(placed[1:, 1:], 0.8)
+    np.testing.assert_array_equal(replace(found, roles=()).placed(), found.rules)

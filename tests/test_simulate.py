@@ -32,14 +32,16 @@ from agpis.simulate import (
     sequences,
     write_samples,
 )
-from agpis.simulate.drawing import ground
+from agpis.simulate.drawing import ground, plain_to_see
 from agpis.simulate.finish import finished, grained, jittered, printed, resampled, scaled
+from agpis.simulate.framing import turned
 from agpis.simulate.harmless import HARMLESS
 from agpis.simulate.multi import shots_of
 from agpis.simulate.pair import crop_box
+from agpis.simulate.sequence_samples import allowed
 from agpis.simulate.single import FURTHER
 from agpis.simulate.stock import WHOLE
-from agpis.simulate.violations import CHOICES, NUMBERS, simulated
+from agpis.simulate.violations import CHOICES, NUMBERS, simulated, unknown_rules
 
 OVERLAID = ("banner", "badge", "watermark", "logo", "qr_code", "diagram", "artefact")
 
@@ -277,6 +279,47 @@ def test_cut_off_touches_the_frame_where_it_says() -> None:
         result = SINGLE["cut_off"](drawn(seed), np.random.default_rng(seed), Style.train())
         for side in result.where.split():
             assert (result.pixels[edges[side]].min(-1) < 230).any(), f"{side}, seed {seed}"
+
+
+@pytest.mark.parametrize("further", [0.0, 1.0])
+def test_artefacts_can_be_seen(further: float) -> None:
+    flat = np.full((300, 300, 3), 250, np.uint8)
+    cv2.ellipse(flat, (150, 150), (90, 120), 0, 0, 360, (70, 90, 130), -1, cv2.LINE_AA)  # plain: a smear would vanish
+    rulebook = load_rulebook("default").rule("artefact").simulate
+    style = Style.test().ranged(rulebook.ranges).varied(further)
+    for seed in range(30):
+        out = SINGLE["artefact"](flat, np.random.default_rng(seed), style).pixels
+        assert plain_to_see(flat, out), seed
+    faint = flat.copy()
+    faint[100:160, 100:160] += 12
+    assert not plain_to_see(flat, faint)
+
+
+@pytest.mark.parametrize("further", [0.0, 1.0])
+def test_what_runs_out_of_the_frame_is_cut_at_another_side_and_stays_in_it(further: float) -> None:
+    picture = np.full((300, 240, 3), 250, np.uint8)
+    cv2.rectangle(picture, (80, 40), (160, 300), (60, 80, 160), -1)  # as a model whose legs the frame cuts
+    cv2.circle(picture, (120, 170), 25, (200, 60, 40), -1)
+    assert ground(picture).touched() == {"bottom"}
+    style = Style.train().varied(further)
+    for seed in range(30):
+        result = SINGLE["cut_off"](picture, np.random.default_rng(seed), style)
+        assert "bottom" not in result.where
+        assert (result.pixels[-1].max(-1) < 200).any()  # no strip of ground below it
+
+
+def test_a_ball_is_turned_so_far_that_it_shows() -> None:
+    ball = np.full((240, 240, 3), 255, np.uint8)
+    cv2.circle(ball, (120, 120), 90, (200, 120, 40), -1, cv2.LINE_AA)
+    marked = ball.copy()
+    cv2.rectangle(marked, (60, 60), (180, 110), (10, 30, 90), -1)
+    assert not turned(ball, np.ascontiguousarray(np.rot90(ball)))
+    for further in (0.0, 1.0):
+        for seed in range(10):
+            out = SINGLE["rotation"](marked, np.random.default_rng(seed), Style.train().varied(further)).pixels
+            assert turned(marked, out)
+    assert "rotation" in unknown_rules(ball, "detail")
+    assert "rotation" not in unknown_rules(ball, "front")
 
 
 # Ground and the common way -------------------------------------------------------------------------------------------
@@ -522,6 +565,29 @@ def test_images_carry_what_is_known(stock: Stock, rulebook: Rulebook) -> None:
     share = np.mean([s.noncompliant for s in samples])
     assert 0.42 < share < 0.58
     assert any(len(s.rules) == 2 for s in samples)
+
+
+def test_rules_of_a_role_are_broken_in_its_places_alone(stock: Stock, rulebook: Rulebook) -> None:
+    roles = {rule.id: rule.role for rule in rulebook.rules}
+    single = {"single": 1.0}
+    found = list(sequences(stock, rulebook, np.random.default_rng(3), Style.train(), single, n=150))
+    first = [s for s in found if roles[s.rule] == "main"]
+    assert len(first) > 15
+    assert {s.image_index for s in first} == {0}
+    assert {s.image_index for s in found if roles[s.rule] == "any"} > {0, 1}
+
+
+def test_pictures_of_which_no_rule_speaks_are_hard_negatives(stock: Stock, rulebook: Rulebook) -> None:
+    spared = [rule for rule in rulebook.rules if rule.role == "main" and rule.simulate]
+    shots = tuple(shots_of(stock.products[0])[i] for i in (0, 2, 5))
+    draft = replace(approved(stock.products[0], 3, np.random.default_rng(0)), shots=shots)
+    for seed, rule in enumerate(spared):
+        rng = np.random.default_rng(seed)
+        out = allowed(draft, rule, stock, rng, Style.train())
+        same = [a.pixels is b.pixels for a, b in zip(draft.shots, out.shots, strict=True)]
+        assert same[0], rule.id
+        assert same.count(False) == 1, rule.id
+        assert (out.index, out.rule) == (draft.index, draft.rule)
 
 
 def test_same_seed_same_samples(stock: Stock, rulebook: Rulebook) -> None:

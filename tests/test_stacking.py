@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_features_by_hand() -> None:
     assert found["kin_first_best"] == pytest.approx(max(pairs[:2]))
     nearest = [max(pairs[0], pairs[1]), max(pairs[0], pairs[2]), max(pairs[1], pairs[2])]
     assert found["kin_loneliest"] == pytest.approx(min(nearest))
+
+
+def test_rules_of_a_role_count_in_their_places_alone() -> None:
+    seen = replace(sight(3, 4), rules=np.array([[0.9, 0.1, 0.1]] * 3, np.float32), roles=("main", "any", "any"))
+    found = dict(zip(stacking.FEATURES, made([[0, 1, 2]], seen)[0], strict=True))
+    assert found["worst_first"] == pytest.approx(np.log(9.0), rel=1e-4)
+    assert found["worst_rest_most"] == pytest.approx(-np.log(9.0), rel=1e-4)
+    assert found["broken_rest_most"] == pytest.approx(np.log(0.19 / 0.81), rel=1e-4)
 
 
 def fitted(seed: int = 0) -> tuple[trees.Trees, np.ndarray]:

@@ -32,8 +32,8 @@ from agpis.recipe import (
 from agpis.rulebook import load_rulebook
 from agpis.simulate import Stock, Style, copied
 from agpis.train_image import (
+    FrozenTower,
     ImageTraining,
-    early_features,
     fit_projection,
     new_image_model,
     patch_loss,
@@ -188,8 +188,11 @@ def test_triple_is_a_picture_its_copy_and_another() -> None:
     assert drawn.pixels.shape == (3, 64, 64, 3)
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_image_training_trains_what_it_says(whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("part", "parts"),
+    [("late", {"to32"}), ("middle", {"to16", "to32"}), ("whole", {"stem", "to8", "to16", "to32"})],
+)
+def test_image_training_trains_what_it_says(part: str, parts: set[str]) -> None:
     rulebook = load_rulebook("default")
     lessons = image_lessons(
         Stock(draw_products()),
@@ -206,12 +209,11 @@ def test_image_training_trains_what_it_says(whole: bool) -> None:
         ImageConfig(rules=len(rulebook.single_rules), size=64, tower="tiny", width=128, descriptor=16)
     )
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    training = ImageTraining(optim=Optim(steps=30, batch=16, lr=3e-3, bf16=False), copies=2, whole=whole)
+    training = ImageTraining(optim=Optim(steps=30, batch=16, lr=3e-3, bf16=False), copies=2, part=part)
     rows = train_image(model, lessons, training, seed=0, progress=False)
     assert rows[-1]["total"] < 0.8 * rows[0]["total"]
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert ("tower.stem.conv.weight" in moved) == whole
-    assert "tower.to32.conv.weight" in moved
+    assert {key.split(".")[1] for key in moved if key.startswith("tower.")} == parts
 
 
 def test_place_loss_wants_marks_where_they_are_and_nowhere_else() -> None:
@@ -239,16 +241,21 @@ def test_any_of_is_the_chance_that_not_all_are_kept() -> None:
     torch.testing.assert_close(torch.sigmoid(any_of(logits)).double(), expected, atol=2e-6, rtol=1e-4)
 
 
-def test_early_features_are_the_models(tmp_path: Path) -> None:
+def test_frozen_maps_are_the_models() -> None:
     model = new_image_model(ImageConfig(rules=3, size=64, tower="tiny", width=96, descriptor=16)).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    grid, fine, texture = early_features(model, pixels)
-    assert len(early_features(model, pixels, fine=False)[1]) == 0
     with torch.inference_mode():
         expected = model.early(torch.from_numpy(pixels))
-    torch.testing.assert_close(grid.float(), expected[0], atol=2e-3, rtol=2e-3)  # kept in half precision
-    torch.testing.assert_close(fine.float(), expected[1], atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(texture, expected[2], atol=1e-4, rtol=1e-4)
+    for part in ("late", "middle"):
+        training = ImageTraining(part=part, optim=Optim(steps=2, batch=5, lr=1e-3))  # kept: pictures come more than once
+        once = ImageTraining(part=part, optim=Optim(steps=1, batch=5, lr=1e-3))  # each seen once: made anew
+        for frozen in (FrozenTower.of(model, pixels, pixels[:3], t) for t in (training, once)):
+            assert frozen is not None
+            with torch.inference_mode():
+                grid, fine, texture = frozen.halves(model, np.array([3, 1]), np.array([0, 2]))
+            wanted = expected[0][[3, 1, 0, 2]], expected[1][[3, 1]], expected[2][[3, 1]]
+            for found, right in zip((grid, fine, texture), wanted, strict=True):
+                torch.testing.assert_close(found, right, atol=2e-3, rtol=2e-3)  # maps are kept in half precision
 
 
 def test_learned_columns_are_principal_components() -> None:

@@ -74,7 +74,7 @@ TINY = StarterTraining(
     vocabulary=320,
     max_title=12,
     max_feedback=8,
-    image=ImageTraining(optim=Optim(steps=2, batch=8, lr=1e-3, bf16=False), copies=3, whole=True),
+    image=ImageTraining(optim=Optim(steps=2, batch=8, lr=1e-3, bf16=False), copies=3, part="whole"),
     muisc=MuiscTraining(optim=Optim(steps=2, batch=8, lr=1e-3, bf16=False)),
 )
 """The recipe, made small."""

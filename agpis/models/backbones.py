@@ -114,7 +114,7 @@ class ConvBackbone(Backbone):
         self.tokens, self.width = (size // 32) ** 2, tower.channels[32]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        tokens = self.tower.late(self.tower.early(pixels)[16]).flatten(2).transpose(1, 2)
+        tokens = self.tower.late(self.tower.middle(self.tower.first(pixels)[8])).flatten(2).transpose(1, 2)
         return F.layer_norm(tokens, tokens.shape[-1:])
 
 

@@ -107,22 +107,32 @@ class ImageModel(nn.Module):
         return self.late(*self.early(pixels))
 
     def early(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a frozen early tower gives, to be cached.
+        """What the tower's parts before the last give, to be cached where they are frozen.
 
         Returns:
             grid (N, C16 + C8 + 3, G, G), G = size / 16; fine (N, 4 * C4 + C8, 2 G, 2 G); texture (N, T): mean and
             spread of the early maps, then `Measures`.
         """
-        maps = self.tower.early(pixels)
-        statistics = []
-        for stride in (4, 8, 16):
-            mean = maps[stride].mean((2, 3))
-            square = (maps[stride] * maps[stride]).mean((2, 3))
-            statistics += [mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)]
-        colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)  # (N, 3, G, G)
-        grid = torch.cat([maps[16], F.avg_pool2d(maps[8], 2), colours], dim=1)
+        fine, colours, facts = self.first(pixels)
+        grid = self.gridded(fine[:, -self.tower.channels[8] :], colours)
+        return grid, fine, self.textured(facts, grid)
+
+    def first(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the tower's first part gives: fine as in `early`, colours (N, 3, G, G), and of the texture what needs
+        no stride-16 map."""
+        maps = self.tower.first(pixels)
+        colours = F.avg_pool2d((pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0, 16)
         fine = torch.cat([F.pixel_unshuffle(maps[4], 2), maps[8]], dim=1)
-        return grid, fine, torch.cat([*statistics, self.measures(pixels)], dim=1)
+        return fine, colours, torch.cat([_spread(maps[4]), _spread(maps[8]), self.measures(pixels)], dim=1)
+
+    def gridded(self, near: Tensor, colours: Tensor) -> Tensor:
+        """grid of `early`, from the stride-8 map (N, C8, 2 G, 2 G), the last columns of fine, and colours."""
+        return torch.cat([self.tower.middle(near), F.avg_pool2d(near, 2), colours], dim=1)
+
+    def textured(self, facts: Tensor, grid: Tensor) -> Tensor:
+        """texture of `early`, from what `first` says of it and grid."""
+        before, measured = facts[:, : -Measures.width], facts[:, -Measures.width :]
+        return torch.cat([before, _spread(grid[:, : self.tower.channels[16]]), measured], dim=1)
 
     def deep(self, grid: Tensor) -> Tensor:
         """The stride-32 map (N, C32, G / 2, G / 2) of the stride-16 grid."""
@@ -189,6 +199,13 @@ class ImageModel(nn.Module):
             "patches": F.normalize(described, dim=1).flatten(2).transpose(1, 2),
             "embedding": F.normalize(self.embedding(deep.mean((2, 3))), dim=1),
         }
+
+
+def _spread(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 2 C): mean and standard deviation of each channel."""
+    mean = maps.mean((2, 3))
+    square = (maps * maps).mean((2, 3))
+    return torch.cat([mean, torch.sqrt((square - mean * mean).clamp_min(0.0) + 1e-5)], dim=1)
 
 
 def any_of(logits: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Image towers: uint8 pixels in, feature maps out.
 
-A tower yields maps (N, C, H, W) by stride in two halves, `early` (4, 8, 16) and `late` (32), and says their channels,
-so that heads and the sequence model need not know which network they stand on, and the early half can be cached.
+A tower yields maps (N, C, H, W) by stride in three parts, `first` (4, 8), `middle` (16) and `late` (32), and says their
+channels, so that heads and the sequence model need not know which network they stand on, and what is not trained can be
+cached.
 Normalisation is part of the tower, so that graphs take uint8.
 
 - `EfficientNetLite0`: Tan & Le, "EfficientNet", https://arxiv.org/abs/1905.11946, in its Lite form (no squeeze and
@@ -99,26 +100,39 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head = SameConv(320, 1280, 1)
 
-    def early(self, pixels: Tensor) -> dict[int, Tensor]:
-        """Maps of stride 4, 8 and 16: two thirds of the cost, and what a small fine-tuning may leave alone."""
+    def first(self, pixels: Tensor) -> dict[int, Tensor]:
+        """Maps of stride 4 and 8: what a fine-tuning may leave alone."""
         x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0  # the normalisation of the Lite series
         x = F.relu6(self.stem(x))
         maps: dict[int, Tensor] = {}
-        for index, block in enumerate(self.blocks[: max(self.taps) + 1]):
+        for index, block in enumerate(self.blocks[: self._after(8)]):
             x = block(x)
             if index in self.taps:
                 maps[self.taps[index]] = x
         return maps
 
+    def middle(self, x: Tensor) -> Tensor:
+        """From the stride-8 map to the stride-16 map."""
+        for block in self.blocks[self._after(8) : self._after(16)]:
+            x = block(x)
+        return x
+
     def late(self, x: Tensor) -> Tensor:
         """From the stride-16 map to the stride-32 map."""
-        for block in self.blocks[max(self.taps) + 1 :]:
+        for block in self.blocks[self._after(16) :]:
             x = block(x)
         return F.relu6(self.head(x))
 
+    def middle_modules(self) -> list[nn.Module]:
+        """What `middle` runs through."""
+        return list(self.blocks[self._after(8) : self._after(16)])
+
     def late_modules(self) -> list[nn.Module]:
         """What `late` runs through."""
-        return [*self.blocks[max(self.taps) + 1 :], self.head]
+        return [*self.blocks[self._after(16) :], self.head]
+
+    def _after(self, stride: int) -> int:
+        return 1 + next(block for block, tapped in self.taps.items() if tapped == stride)
 
     def load_imagenet(self, path: Path | None = None) -> None:
         """Loads the ImageNet weights, batch norm folded in; strict. Raises TrainingError."""
@@ -172,17 +186,24 @@ class TinyTower(nn.Module):
         self.to16 = SameConv(width, width, 2, 2)
         self.to32 = SameConv(width, 2 * width, 2, 2)
 
-    def early(self, pixels: Tensor) -> dict[int, Tensor]:
-        """Maps of stride 4, 8 and 16."""
+    def first(self, pixels: Tensor) -> dict[int, Tensor]:
+        """Maps of stride 4 and 8."""
         x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
         maps = {4: F.relu(self.stem(x))}
         maps[8] = F.relu(self.to8(maps[4]))
-        maps[16] = F.relu(self.to16(maps[8]))
         return maps
+
+    def middle(self, x: Tensor) -> Tensor:
+        """From the stride-8 map to the stride-16 map."""
+        return F.relu(self.to16(x))
 
     def late(self, x: Tensor) -> Tensor:
         """From the stride-16 map to the stride-32 map."""
         return F.relu(self.to32(x))
+
+    def middle_modules(self) -> list[nn.Module]:
+        """What `middle` runs through."""
+        return [self.to16]
 
     def late_modules(self) -> list[nn.Module]:
         """What `late` runs through."""

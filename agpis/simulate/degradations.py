@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from agpis.simulate.drawing import Ground, Marked, Rng, ground, marked_change
+from agpis.simulate.drawing import Ground, Marked, Rng, ground, marked_change, plain_to_see
 from agpis.simulate.style import Alpha, Pixels, Style
 
 
@@ -114,6 +114,9 @@ def colour_cast(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 # Artefacts -----------------------------------------------------------------------------------------------------------
 
 
+TRIES = 6
+"""Draws of an artefact until it can be seen."""
+
 _ARTEFACTS = {
     "smear": ("smear", "warp", "double"),
     "erase": ("erased",),
@@ -123,21 +126,29 @@ _ARTEFACTS = {
 
 
 def artefact(pixels: Pixels, rng: Rng, style: Style) -> Marked:
-    """An editing or transmission fault: bad cut-out, smear, warped or doubled part, shifted blocks."""
+    """An editing or transmission fault: bad cut-out, smear, warped or doubled part, shifted blocks.
+
+    Where one cannot be seen (plain cloth smeared), another place or kind is tried, and shifted blocks at last.
+    """
     around = ground(pixels)
-    kind = style.among(rng, _ARTEFACTS, "kind")
-    if kind == "halo" and not around.plain:
-        kind = "smear"
-    if kind == "halo":
-        out = _halo(pixels, around, rng, style)
-    elif kind == "glitch":
+    out = pixels
+    for _ in range(TRIES):
+        kind = style.among(rng, _ARTEFACTS, "kind")
+        if kind == "halo" and not around.plain:
+            kind = "smear"
+        if kind == "halo":
+            out = _halo(pixels, around, rng, style)
+        elif kind == "glitch":
+            out = _glitch(pixels, rng, style)
+        else:
+            out = _local(pixels, around, rng, style, kind)
+        if plain_to_see(pixels, out):
+            return marked_change(pixels, out)
+    for _ in range(TRIES):
         out = _glitch(pixels, rng, style)
-    else:
-        out = _local(pixels, around, rng, style, kind)
-    result = marked_change(pixels, out)
-    if result.box is None or result.box.w * result.box.h < 0.002 * pixels.shape[0] * pixels.shape[1]:
-        result = marked_change(pixels, _glitch(pixels, rng, style))
-    return result
+        if plain_to_see(pixels, out):
+            break
+    return marked_change(pixels, out)
 
 
 def _halo(pixels: Pixels, around: Ground, rng: Rng, style: Style) -> Pixels:

@@ -77,6 +77,15 @@ def marked_change(before: Pixels, after: Pixels) -> Marked:
     return marked(after, changed(before, after, 2))
 
 
+def plain_to_see(before: Pixels, after: Pixels) -> bool:
+    """Whether a change between two pictures of one size would be seen by somebody who has only the second: at 256 px it
+    is of 24 levels or more over at least 0.3 % of the picture. Less is lost in folds, grain and compression."""
+    scale = min(1.0, 256 / max(before.shape[:2]))
+    size = (max(1, round(before.shape[1] * scale)), max(1, round(before.shape[0] * scale)))
+    one, two = (cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (before, after))
+    return bool((channel_max(np.asarray(cv2.absdiff(one, two), np.uint8)) >= 24).mean() >= 0.003)
+
+
 def lay(pixels: Pixels, alpha: Alpha, colour: Colour | Pixels, x: int, y: int, opacity: float = 1.0) -> Pixels:
     """Blend `colour` (or a picture of alpha's size) into a copy of `pixels` with alpha's top left at (x, y)."""
     height, width = pixels.shape[:2]
@@ -269,6 +278,11 @@ class Ground:
     """Median colour of the border."""
     box: Box
     """Bounding box of the mask."""
+
+    def touched(self) -> frozenset[str]:
+        """Sides of the picture that the product runs into."""
+        rims = {"left": self.mask[:, :2], "top": self.mask[:2], "right": self.mask[:, -2:], "bottom": self.mask[-2:]}
+        return frozenset(side for side, rim in rims.items() if rim.mean() > 0.02)
 
 
 def ground(pixels: Pixels) -> Ground:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from agpis.simulate.degradations import recoded
-from agpis.simulate.drawing import Marked, Rng, ground, hsv, lay, marked_change, plate
+from agpis.simulate.degradations import TRIES, recoded
+from agpis.simulate.drawing import Ground, Marked, Rng, ground, hsv, lay, marked_change, plain_to_see, plate
 from agpis.simulate.style import Pixels, Style
 
 
@@ -172,14 +172,27 @@ _ARTEFACTS = {
 
 
 def artefact(pixels: Pixels, rng: Rng, style: Style) -> Marked:
-    """A part cloned over and over, straight bites by a lasso, a ghost of the outline, a box or glow left around it."""
+    """A part cloned over and over, straight bites by a lasso, a ghost of the outline, a box or glow left around it.
+
+    Where one cannot be seen (plain cloth cloned), another place or kind is tried, and straight bites at last.
+    """
+    around = ground(pixels)
+    out = pixels
+    for attempt in range(2 * TRIES):
+        kind = style.among(rng, _ARTEFACTS, "kind")
+        if not around.plain and kind in ("box", "glow", "doubled edge"):
+            kind = "cloned"
+        out = _faulty(pixels, around, rng, style, kind if attempt < TRIES else "bitten")
+        if plain_to_see(pixels, out):
+            break
+    return marked_change(pixels, out)
+
+
+def _faulty(pixels: Pixels, around: Ground, rng: Rng, style: Style, kind: str) -> Pixels:
+    """One of the values of _ARTEFACTS."""
     height, width = pixels.shape[:2]
     longest = max(height, width)
-    around = ground(pixels)
     box = around.box
-    kind = style.among(rng, _ARTEFACTS, "kind")
-    if not around.plain and kind in ("box", "glow", "doubled edge"):
-        kind = "cloned"
     out = pixels.copy()
     if kind == "cloned":  # the same round patch stamped along a path
         n = max(12, int(np.sqrt(box.w * box.h) * style.force(rng, 0.12, 0.25, "size")))
@@ -224,4 +237,4 @@ def artefact(pixels: Pixels, rng: Rng, style: Style) -> Marked:
         colour = hsv(rng.uniform(0, 180), rng.uniform(60, 220), rng.uniform(60, 255))
         out = lay(out, np.asarray(cv2.GaussianBlur(wide, (0, 0), reach / 4), np.float32), colour, 0, 0)
         out = lay(out, around.mask.astype(np.float32), pixels, 0, 0)
-    return marked_change(pixels, np.asarray(out, np.uint8))
+    return np.asarray(out, np.uint8)

@@ -9,6 +9,7 @@ from agpis.data import Box
 from agpis.simulate.drawing import (
     EMBLEMS,
     Colour,
+    Ground,
     Marked,
     Rng,
     fit,
@@ -25,27 +26,50 @@ from agpis.simulate.style import Pixels, Style
 
 def rotation(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """Turned by 90 or 180 degrees, or tilted; the corners that open take the ground's colour or black."""
-    if rng.random() < 0.5:
-        quarters = {"90": ("1",), "180": ("2", "2"), "270": ("3",)}
-        return Marked(np.ascontiguousarray(np.rot90(pixels, int(style.among(rng, quarters, "quarter")))))
     height, width = pixels.shape[:2]
-    degrees = style.force(rng, 12, 42, "degrees") * float(rng.choice([-1, 1]))
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, float(rng.uniform(0.8, 1.0)))
-    around = ground(pixels)
-    fill = around.colour if around.plain or rng.random() < 0.5 else (0, 0, 0)
-    return Marked(
-        cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=fill).astype(
-            np.uint8
-        )
+    out = pixels
+    for _ in range(4):  # a ball or a plate looks the same from most turns
+        if rng.random() < 0.5:
+            quarters = {"90": ("1",), "180": ("2", "2"), "270": ("3",)}
+            out = np.ascontiguousarray(np.rot90(pixels, int(style.among(rng, quarters, "quarter"))))
+        else:
+            degrees = style.force(rng, 12, 42, "degrees") * float(rng.choice([-1, 1]))
+            matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, float(rng.uniform(0.8, 1.0)))
+            around = ground(pixels)
+            fill = around.colour if around.plain or rng.random() < 0.5 else (0, 0, 0)
+            out = np.asarray(
+                cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=fill),
+                np.uint8,
+            )
+        if turned(pixels, out):
+            break
+    return Marked(out)
+
+
+def turned(before: Pixels, after: Pixels) -> bool:
+    """Whether a turned picture differs from what it was: by 6 levels at the mean, both at 48 x 48."""
+    one, two = (
+        cv2.resize(picture, (48, 48), interpolation=cv2.INTER_AREA).astype(np.int16) for picture in (before, after)
     )
+    return bool(np.abs(one - two).mean() >= 6)
+
+
+def cut_sides(around: Ground, rng: Rng) -> list[str]:
+    """One side or two that a frame may cut: such as the product does not run into already, where there are."""
+    free = [side for side in SIDES if side not in around.touched()] or list(SIDES)
+    return [str(side) for side in rng.permutation(free)[: 1 if rng.random() < 0.6 else 2]]
+
+
+SIDES = ("left", "top", "right", "bottom")
 
 
 def cut_off(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """The frame cuts through the product on one or two sides: 20 to 50 % of its extent is lost on each."""
     height, width = pixels.shape[:2]
-    box = ground(pixels).box
+    around = ground(pixels)
+    box = around.box
     x0, y0, x1, y1 = 0, 0, width, height
-    sides = rng.permutation(["left", "top", "right", "bottom"])[: 1 if rng.random() < 0.6 else 2]
+    sides = cut_sides(around, rng)
     for side in sides:
         lost = style.force(rng, 0.2, 0.45, "share")
         if side == "left":
@@ -61,9 +85,9 @@ def cut_off(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     where = " ".join(s for s in ("top", "bottom", "left", "right") if s in sides)
     if where in ("top bottom", "left right"):
         where = str(sides[0])
-    if rng.random() < 0.7 and ground(pixels).plain:  # keep the frame's shape: ground on the sides not cut
-        colour = ground(pixels).colour
-        out = np.broadcast_to(np.asarray(colour, np.uint8), pixels.shape).copy()
+    elsewhere = around.touched() - set(sides)  # ground put between the product and such a side would tear it off
+    if rng.random() < 0.7 and around.plain and not elsewhere:  # keep the frame's shape: ground on the sides not cut
+        out = np.broadcast_to(np.asarray(around.colour, np.uint8), pixels.shape).copy()
         h, w = part.shape[:2]
         left = 0 if "left" in sides else (width - w if "right" in sides else (width - w) // 2)
         top = 0 if "top" in sides else (height - h if "bottom" in sides else (height - h) // 2)

@@ -12,6 +12,7 @@ from agpis.data import Box
 from agpis.simulate.drawing import (
     EMBLEMS,
     Colour,
+    Ground,
     Marked,
     Rng,
     contrasting,
@@ -25,7 +26,7 @@ from agpis.simulate.drawing import (
     turn,
     vivid,
 )
-from agpis.simulate.framing import covering, other, resized, scene
+from agpis.simulate.framing import covering, cut_sides, other, resized, scene, turned
 from agpis.simulate.overlays import arrow, label, measure
 from agpis.simulate.style import Pixels, Style
 
@@ -404,12 +405,19 @@ def screenshot(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 def cut_off(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """The product is larger than the frame: cut at one side or two, at the size and shape of the whole picture."""
     height, width = pixels.shape[:2]
-    box = ground(pixels).box
+    around = ground(pixels)
+    box = around.box
     lost = style.force(rng, 0.2, 0.45, "share")
     scale = float(rng.uniform(1.0, 1.35))
-    sides = [str(s) for s in rng.permutation(["left", "top", "right", "bottom"])[: 1 if rng.random() < 0.6 else 2]]
+    sides = cut_sides(around, rng)
     if set(sides) in ({"left", "right"}, {"top", "bottom"}):  # lost at both: the scale must be larger
         sides = sides[:1]
+    opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+    for side in sides:  # the product runs into the other side: it still fills the frame there
+        if not around.plain or opposite[side] in around.touched():
+            near, length, whole = (box.x, box.w, width) if side in ("left", "right") else (box.y, box.h, height)
+            gone = near + length * lost if side in ("left", "top") else whole - near - length * (1 - lost)
+            scale = max(scale, whole / max(1.0, whole - gone))
     dx, dy = width * (1 - scale) / 2, height * (1 - scale) / 2
     if "left" in sides:
         dx = -scale * (box.x + box.w * lost)
@@ -464,18 +472,27 @@ def cluttered_background(pixels: Pixels, rng: Rng, style: Style) -> Marked:
 
 def rotation(pixels: Pixels, rng: Rng, style: Style) -> Marked:
     """Turned by a quarter inside the old frame, or tilted with the frame filled: no corner is empty."""
+    around = ground(pixels)
+    out = pixels
+    for _ in range(4):  # a ball or a plate looks the same from most turns
+        out = _turned(pixels, around, rng, style)
+        if turned(pixels, out):
+            break
+    return Marked(out)
+
+
+def _turned(pixels: Pixels, around: Ground, rng: Rng, style: Style) -> Pixels:
     height, width = pixels.shape[:2]
     if rng.random() < 0.4:
         quarters = {"90": ("1",), "180": ("2",), "270": ("3",)}
-        turned = np.rot90(pixels, int(style.among(rng, quarters, "quarter")))
-        return Marked(_held(np.ascontiguousarray(turned), width, height))
+        quarter = np.rot90(pixels, int(style.among(rng, quarters, "quarter")))
+        return _held(np.ascontiguousarray(quarter), width, height)
     degrees = style.force(rng, 12, 42, "degrees") * float(rng.choice([-1, 1]))
     scale = float(rng.uniform(0.85, 1.1))
-    plain = ground(pixels).plain
-    if not plain:  # as large as needed for no corner to show
+    if not around.plain or around.touched():  # as large as needed for no corner to show
         a = abs(np.deg2rad(degrees))
         ratio = max(width / height, height / width)
         scale = float(np.cos(a) + np.sin(a) * ratio)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, scale)
     out = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return Marked(np.asarray(out, np.uint8))
+    return np.asarray(out, np.uint8)

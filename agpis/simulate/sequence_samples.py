@@ -15,14 +15,18 @@ import numpy as np
 
 from agpis.data import Box
 from agpis.errors import SettingsError
-from agpis.rulebook import Rulebook, Simulate
+from agpis.rulebook import Rule, Rulebook
 from agpis.simulate.drawing import Rng
 from agpis.simulate.finish import finished, jittered, scaled
 from agpis.simulate.multi import shots_of
 from agpis.simulate.phrases import ACCEPTED, Language, feedback
+from agpis.simulate.single import SINGLE
 from agpis.simulate.stock import WHOLE, Catalogued, Draft, Shot, Stock
 from agpis.simulate.style import Pixels, Style
-from agpis.simulate.violations import VIOLATIONS, simulated
+from agpis.simulate.violations import BRINGING, concerned, simulated, unknown_rules, violation
+
+SPARED = 0.06
+"""Share of sequences, qualified or not, with a picture that breaks a rule which does not speak of its place."""
 
 SHARES: Mapping[str, float] = {"qualified": 0.71, "single": 0.12, "pair": 0.07, "multi": 0.10}
 """The paper's shares (4.1)."""
@@ -115,37 +119,62 @@ def sequences(
             "bad_shares", f"found shares {dict(shares)}, allowed are numbers >= 0 of {', '.join(scopes)}"
         )
     weights = np.asarray([shares.get(scope, 0.0) for scope in scopes])
-    by_scope = {scope: simulated(rulebook, scope) for scope in scopes}
+    by_scope = {scope: [rulebook.rule(rule) for rule in simulated(rulebook, scope)] for scope in scopes}
+    spared = [rule for rule in by_scope["single"] if rule.role != "any"]
     made = 0
     while n is None or made < n:
         scope = scopes[int(rng.choice(len(scopes), p=weights / weights.sum()))]
         if scope != "qualified" and not by_scope[scope]:
             continue
-        rule = "qualified" if scope == "qualified" else str(rng.choice(list(by_scope[scope])))
-        draft = _draft(rule, by_scope[scope].get(rule), stock, rng, style, k_range)
+        rule = None if scope == "qualified" else by_scope[scope][int(rng.integers(len(by_scope[scope])))]
+        draft = _draft(rule, spared, stock, rng, style, k_range)
         spoken: Language = language if language != "both" else ("en" if rng.random() < 0.5 else "zh")
         yield _sample(draft, rulebook, rng, style, spoken)
         made += 1
 
 
-def _draft(rule: str, recipe: Simulate | None, stock: Stock, rng: Rng, style: Style, k_range: tuple[int, int]) -> Draft:
-    """A draft of `rule`; other products are tried where one does not lend itself."""
+def _draft(
+    rule: Rule | None, spared: Sequence[Rule], stock: Stock, rng: Rng, style: Style, k_range: tuple[int, int]
+) -> Draft:
+    """A draft that breaks `rule`, or none; other products are tried where one does not lend itself."""
     for _ in range(400):
         k = int(rng.integers(k_range[0], k_range[1] + 1))
         draft = approved(stock.several(rng), k, rng)
         if draft is None:
             continue
         draft = _dressed(draft, rng, style)
-        if recipe is None:
+        if spared and rng.random() < SPARED:
+            draft = allowed(draft, spared[int(rng.integers(len(spared)))], stock, rng, style)
+        if rule is None or rule.simulate is None:
             return draft
-        broken = VIOLATIONS[recipe.name](draft, stock, rng, style.ranged(recipe.ranges))
+        broken = violation(rule)(draft, stock, rng, style.ranged(rule.simulate.ranges))
         if broken is not None:
-            return replace(broken, rule=rule)
+            return replace(broken, rule=rule.id)
+    wanted = "be approved" if rule is None else f"break the rule {rule.id!r}"
     raise SettingsError(
         "cannot_simulate",
-        f"found no product among {len(stock.products)} that can break the rule {rule!r} with {k_range[0]} to"
+        f"found no product among {len(stock.products)} that can {wanted} with {k_range[0]} to"
         f" {k_range[1]} pictures; add products with more pictures and views, or leave the rule out",
     )
+
+
+def allowed(draft: Draft, rule: Rule, stock: Stock, rng: Rng, style: Style) -> Draft:
+    """Hard negative: a picture of which the rule does not speak looks as if it broke it, such as a size chart behind
+    the primary."""
+    asked = concerned(rule.role, len(draft.shots))
+    free = [
+        i
+        for i, shot in enumerate(draft.shots)
+        if i not in asked and rule.id not in unknown_rules(shot.pixels, shot.view)
+    ]
+    if not free or rule.simulate is None:
+        return draft
+    index = free[int(rng.integers(len(free)))]
+    shot = draft.shots[index]
+    look = style.ranged(rule.simulate.ranges)
+    look = look.having(stock.pool(rng)) if rule.simulate.name in BRINGING else look
+    pixels = SINGLE[rule.simulate.name](shot.pixels, rng, look).pixels
+    return replace(draft.swapped(index, replace(shot, pixels=pixels)), index=draft.index)
 
 
 def _dressed(draft: Draft, rng: Rng, style: Style) -> Draft:

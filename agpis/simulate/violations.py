@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from agpis.data import Role
 from agpis.errors import SettingsError
-from agpis.rulebook import Rulebook, Simulate
+from agpis.rulebook import Rule, Rulebook, Simulate
 from agpis.simulate.drawing import Rng, ground
 from agpis.simulate.multi import MULTI
 from agpis.simulate.pair import PAIR, Violate
@@ -93,6 +94,8 @@ def unknown_rules(pixels: Pixels, view: str) -> frozenset[str]:
     found = set()
     if view in ("detail", "unknown", "lifestyle"):
         found.add("cut_off")
+    if view == "detail":  # which way up a close-up of cloth is, nobody can say
+        found.add("rotation")
     if view in ("multi", "pack"):
         found.add("collage")
     if view not in ("lifestyle", "detail") and not ground(pixels).plain:
@@ -100,11 +103,26 @@ def unknown_rules(pixels: Pixels, view: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _single(rule: str) -> Violate:
+def violation(rule: Rule) -> Violate:
+    """What breaks a simulated rule: on an image that it concerns, where it has a role."""
+    assert rule.simulate is not None
+    name = rule.simulate.name
+    return _single(name, rule.role) if name in SINGLE else VIOLATIONS[name]
+
+
+def concerned(role: Role, count: int) -> range:
+    """The places of a sequence of `count` images that a rule of this role speaks of."""
+    return {"main": range(min(1, count)), "secondary": range(1, count), "any": range(count)}[role]
+
+
+def _single(rule: str, role: Role = "any") -> Violate:
     """A violation of one image, applied to one picture of a draft."""
 
     def violate(draft: Draft, stock: Stock, rng: Rng, style: Style) -> Draft | None:
-        index = int(rng.integers(len(draft.shots)))
+        places = concerned(role, len(draft.shots))
+        if not places:
+            return None
+        index = int(rng.integers(places.start, places.stop))
         shot = draft.shots[index]
         if rule in unknown_rules(shot.pixels, shot.view):
             return None
