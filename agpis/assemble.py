@@ -194,6 +194,7 @@ def assemble(
             resize=resize,
             k=parts.base.k if parts.muisc is None else parts.muisc.muisc.config.k,
             token_layout=None if own_tokens else parts.base.manifest.token_layout,
+            things=None if own_tokens else parts.base.manifest.things,
             text=texts,
             thresholds=limits,
             calibration=_calibration(parts),

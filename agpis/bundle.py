@@ -15,6 +15,7 @@ graph_signature, unreadable_graph (see docs/errors.md).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -28,6 +29,7 @@ from agpis.errors import BundleError, RulebookError
 from agpis.images import Size
 from agpis.inputs import Text
 from agpis.rulebook import Rulebook, load_rulebook
+from agpis.titles import Titles
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -56,6 +58,9 @@ class ImageOutputs:
     F of the graph's own (the starter's: 28, twice `patches`' G): how strongly the local head sees the likeliest rule of
     each image there, or that any rule is broken, where the graph has one score a place. 0 to 1, not calibrated: to be
     compared within an image. None when the bundle gives none."""
+    things: FloatArray | None = None
+    """(N, L) log ratios, how much likelier than usual the image shows a thing of each line of the manifest's `things`;
+    None where it has none."""
 
 
 def sha256(path: Path) -> str:
@@ -90,6 +95,7 @@ class Bundle:
         self.classes = self.manifest.rulebook.classes
         self.single_rules = self.manifest.rulebook.single_rules
         self.single_roles = tuple(self.rulebook.rule(rule).role for rule in self.single_rules)
+        self.titles = None if self.manifest.things is None else Titles(self.manifest.things.words)
         self.text = self._open_text()
         self._sessions = {name: self._open_graph(name, graph) for name, graph in self.manifest.graphs.items()}
         self._check_roles()
@@ -200,13 +206,19 @@ class Bundle:
                     f"graph {stacking.graph!r} has the inputs {_line(taken)} and outputs {_line(given)}; stacking "
                     f"needs `features` {len(stacking.features)} wide and `logit`. Fit it again.",
                 )
-        counts = (("rules", "rules", self.single_rules), ("sequence", "probabilities", self.classes))
+        counts: list[tuple[str, str, Sequence[object]]] = [
+            ("rules", "rules", self.single_rules),
+            ("sequence", "probabilities", self.classes),
+        ]
+        if (things := self.manifest.things) is not None:
+            self._need("tokens", "things", graphs[roles["tokens"]].outputs, "output")
+            counts.append(("tokens", "things", things.words))
         for role, output, names in counts:
             width = next(t.shape[-1] for t in graphs[roles[role]].outputs if t.name == output)
             if width != len(names):
                 raise BundleError(
                     "graph_signature",
-                    f"output {output!r} of graph {roles[role]!r} is {width} wide; the rulebook has {len(names)}.",
+                    f"output {output!r} of graph {roles[role]!r} is {width} wide; there are {len(names)} names for it.",
                 )
 
     def _need(self, role: str, name: str, tensors: tuple[Tensor, ...], what: str) -> None:
@@ -235,8 +247,22 @@ class Bundle:
                 tensor.name == "evidence" for tensor in self.manifest.graphs[graph].outputs
             ):
                 wanted.append("evidence")
+            if graph == roles["tokens"] and self.titles is not None:
+                wanted.append("things")
             found.update(zip(wanted, self._sessions[graph].run(wanted, {"pixels": pixels}), strict=True))
         return ImageOutputs(**found)
+
+    def titled(self, title: str, category: str, things: Sequence[FloatArray | None]) -> FloatArray | None:
+        """How well N images show what the title names, (N,) of `agpis.titles.Titles.fits`; None where that is not
+        known.
+
+        Args:
+            things: of each image, (L,) of `ImageOutputs`.
+        """
+        rows = [row for row in things if row is not None]
+        if self.titles is None or not rows or len(rows) < len(things):
+            return None
+        return self.titles.fits(title, category, np.stack(rows))
 
     def _check_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
         expected = (self.size.height, self.size.width, 3)

@@ -196,6 +196,14 @@ class Naming(_Entry):
     data: str
 
 
+class Things(_Entry):
+    """Nouns that titles are searched for (`agpis.titles`): one entry a column of the output `things` of the graph that
+    gives the tokens, float32 (N, L), log ratios."""
+
+    words: tuple[tuple[str, ...], ...]
+    data: str
+
+
 class Manifest(_Entry):
     """Contents of manifest.json."""
 
@@ -220,6 +228,8 @@ class Manifest(_Entry):
     """None: p_qualified is the sequence model's."""
     weighing: Weighing | None = None
     """None: the probabilities are multiplied, with hand-set powers (`agpis.case`)."""
+    things: Things | None = None
+    """None: nothing is known of what pictures show, in words."""
     naming: Naming | None = None
     """None: the rule is named with hand-set weights (`agpis.evidence.weighed`)."""
     training: dict[str, Any] = {}

@@ -340,7 +340,7 @@ class Case:
         if manifest.stacking is not None or (fitted is not None and fitted.stacked) or thorough:
             counted = np.where(active, classes, 0.0)
             counted[:, 0] = seen
-            stacked = stacking.rows(self.bundle, counted, order, sight_of(left, self.p_copy, self.bundle))
+            stacked = stacking.rows(self.bundle, counted, order, sight_of(left, self.p_copy, self.bundle, self.product))
         if manifest.stacking is not None and stacked is not None:
             qualified = seen = self.bundle.stacked(stacked)
             plain = plain * qualified

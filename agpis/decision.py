@@ -35,6 +35,8 @@ class Judged:
     findings: tuple[Finding, ...]
     evidence: FloatArray | None = None
     """(G * G,) of the image graph, where the bundle gives it."""
+    things: FloatArray | None = None
+    """(L,) of the image graph, where the bundle gives it."""
     p_stranger: float = 0.0
     outcome: Outcome = "spare"
     reason: str = ""
@@ -53,6 +55,7 @@ class Judged:
             outputs.patches[row],
             shot.findings,
             None if outputs.evidence is None else outputs.evidence[row],
+            None if outputs.things is None else outputs.things[row],
         )
 
     def remove(self, reason: str, duplicate_of: str | None = None) -> None:
@@ -81,8 +84,11 @@ def learned(case: Judged, bundle: Bundle, rulebook: Rulebook) -> tuple[Finding, 
     )
 
 
-def sight_of(picked: list[Judged], p_copy: Mapping[frozenset[int], float], bundle: Bundle) -> naming.Sight:
-    """What is known of images in order; `p_copy`: two images' `index` -> probability that they are the same."""
+def sight_of(
+    picked: list[Judged], p_copy: Mapping[frozenset[int], float], bundle: Bundle, product: Product
+) -> naming.Sight:
+    """What is known of images of a product in order; `p_copy`: two images' `index` -> probability that they are the
+    same."""
     return naming.Sight(
         single_rules=bundle.single_rules,
         rules=np.stack([case.rules for case in picked]),
@@ -93,6 +99,7 @@ def sight_of(picked: list[Judged], p_copy: Mapping[frozenset[int], float], bundl
             np.stack([case.tokens for case in picked]), bundle.manifest.token_layout, len(bundle.single_rules)
         ),
         roles=bundle.single_roles,
+        titled=bundle.titled(product.title, product.category, [case.things for case in picked]),
     )
 
 
@@ -114,7 +121,7 @@ class Grounds:
         self.bundle = bundle
         self.rulebook = rulebook
         self.clock = clock
-        self.sight = sight_of(picked, p_copy, bundle)
+        self.sight = sight_of(picked, p_copy, bundle, product)
 
     def objections(
         self, classes: FloatArray, *, own: FloatArray | None = None, least: float = 0.0, most: int | None = None

@@ -41,12 +41,15 @@ from agpis.bundle_manifest import (
     Threshold,
     write_manifest,
 )
+from agpis.bundle_manifest import Things as ThingsEntry
 from agpis.errors import OutputError, TrainingError
 from agpis.graphs import DecoderGraph, Exported, ImageGraph, SequenceGraph
 from agpis.inputs import END, PAD, SEPARATOR, Text
 from agpis.models.muisc import Muisc, MuiscConfig
 from agpis.models.single import ImageModel
+from agpis.models.things import Things
 from agpis.rulebook import Rulebook
+from agpis.titles import nouns
 
 OPSET = 18
 TOLERANCE = 1e-3  # of the largest value of an output; single precision in another order of operations gives 1e-5
@@ -83,6 +86,8 @@ class Contents:
     """Figures at export."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Further text files, such as MODEL_CARD.md."""
+    things: Things | None = None
+    """What pictures show, in words; only where the first parts of the image model's tower are ImageNet's."""
 
 
 def export_bundle(out: Path, image: ImageModel, sequence: Muisc, contents: Contents, *, half: bool = True) -> Bundle:
@@ -108,7 +113,11 @@ def export_bundle(out: Path, image: ImageModel, sequence: Muisc, contents: Conte
             max_feedback=contents.max_feedback,
             category=contents.category,
         )
-        graphs = {"image": image_graph(ImageGraph(image), folder / "image.onnx", image.config.size, half=half)}
+        graphs = {
+            "image": image_graph(
+                ImageGraph(image, contents.things), folder / "image.onnx", image.config.size, half=half
+            )
+        }
         graphs |= sequence_graphs(sequence, folder, half=half)
         for name, words in contents.files.items():
             (folder / name).write_text(words, encoding="utf-8")
@@ -425,6 +434,13 @@ def text_entry(
     )
 
 
+def known_things() -> ThingsEntry:
+    """The manifest's entry of `Things.imagenet`."""
+    return ThingsEntry(
+        words=tuple(noun.words for noun in nouns()), data="agpis/nouns.yaml; classes of ImageNet by EfficientNet-Lite0"
+    )
+
+
 def _manifest(
     text: TextEntry, graphs: Mapping[str, Graph], image: ImageModel, sequence: Muisc, contents: Contents
 ) -> Manifest:
@@ -441,6 +457,7 @@ def _manifest(
         resize=Resize(width=image.config.size, height=image.config.size),
         k=sequence.config.k,
         token_layout=asdict(image.config.layout),
+        things=None if contents.things is None else known_things(),
         text=text,
         thresholds=dict(contents.thresholds),
         calibration=json.loads(json.dumps(dict(contents.calibration))),

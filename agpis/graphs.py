@@ -13,6 +13,7 @@ from agpis.models.backbones import Backbone
 from agpis.models.heads import ImageClassifier
 from agpis.models.muisc import Muisc
 from agpis.models.single import ImageModel
+from agpis.models.things import Things
 
 
 class Exported(nn.Module):
@@ -23,21 +24,24 @@ class Exported(nn.Module):
 
 
 class ImageGraph(Exported):
-    """pixels uint8 (N, H, W, 3) -> every image role.
+    """pixels uint8 (N, H, W, 3) -> every image role, and what the picture shows where `things` is given.
 
     p_noncompliant is that any single rule is broken, were the rules independent (`agpis.models.single.any_of`).
     """
 
     inputs = ("pixels",)
-    outputs = ("p_primary", "p_noncompliant", "rules", "tokens", "patches", "evidence")
+    outputs: tuple[str, ...] = ("p_primary", "p_noncompliant", "rules", "tokens", "patches", "evidence")
 
-    def __init__(self, model: ImageModel) -> None:
+    def __init__(self, model: ImageModel, things: Things | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.things = model, things
+        if things is not None:
+            self.outputs = (*self.outputs, "things")
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        out = self.model(pixels)
-        return (
+        early = self.model.early(pixels)
+        out = self.model.late(*early)
+        found: tuple[Tensor, ...] = (
             torch.sigmoid(out["primary"]),
             torch.sigmoid(out["noncompliant"]),
             torch.sigmoid(out["rules"]),
@@ -45,6 +49,9 @@ class ImageGraph(Exported):
             out["patches"],
             torch.sigmoid(out["evidence"]),
         )
+        if self.things is not None:
+            found += (self.things(early[0][:, : self.model.tower.channels[16]]),)
+        return found
 
 
 class SequenceGraph(Exported):

@@ -43,8 +43,8 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "primary_incomplete": ("incomplete", "detail_first", *COMMON),
     "redundant_views": ("copy", "later_views", "later_kin", "later_match", *COMMON),
     "missing_views": ("whole_most", "kin_least", *COMMON),
-    "title_mismatch": ("copy", "kin_least", "whole_most", *COMMON),
-    "irrelevant_image": ("alone", "kin_least", "colour_least", "match_least", "primary_most", *COMMON),
+    "title_mismatch": ("title_first", "title_most", "copy", "kin_least", "whole_most", *COMMON),
+    "irrelevant_image": ("title_least", "alone", "kin_least", "colour_least", "match_least", "primary_most", *COMMON),
 }
 """The facts that speak for or against a kind of rule: id of a rule of the default rulebook, or a simulator's name.
 Single rules have stage 1's largest logit over the images instead, as it is and as excess: in standard deviations from
@@ -87,6 +87,9 @@ class Sight:
     """(K, D) mean tokens."""
     known: Known | None = None
     """None where the bundle's tokens have no layout."""
+    titled: FloatArray | None = None
+    """(K,) how much likelier than usual each image shows what the title names, log ratios (`agpis.titles`); None where
+    that is not known."""
     roles: tuple[Role, ...] = ()
     """(R,) which images each rule speaks of; empty: all of them."""
 
@@ -135,9 +138,10 @@ def kind_of(rule: Rule) -> str:
 def facts(sight: Sight) -> dict[str, float]:
     """The numbers of FACTS but `excess`, by name, of a sequence; what cannot be known of it is left out.
 
-    Likenesses are cosines, the others log odds. `least` and `most` are over pairs of images, or over images; `order`
-    says that the first image does not show the whole product but a later one does, `incomplete` that none does,
-    `alone` how like the most solitary image is to the one nearest to it, `later_` of pairs without the first.
+    Likenesses are cosines, `title` log ratios, the others log odds. `least` and `most` are over pairs of images, or
+    over images; `order` says that the first image does not show the whole product but a later one does,
+    `incomplete` that none does, `alone` how like the most solitary image is to the one nearest to it, `later_` of
+    pairs without the first.
     """
     count = len(sight.p_primary)
     pairs = np.triu_indices(count, 1)
@@ -148,6 +152,8 @@ def facts(sight: Sight) -> dict[str, float]:
         found["copy"] = _logit(sight.p_copy[pairs]).max()
     if sight.known is not None:
         found |= _facts_of_tokens(sight.known)
+    if (titled := sight.titled) is not None:
+        found |= {"title_first": titled[0], "title_most": titled.max(), "title_least": titled.min()}
     return {name: float(value) for name, value in found.items()}
 
 

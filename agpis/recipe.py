@@ -32,12 +32,14 @@ from agpis.bundle_manifest import UNSET, Choice, Kinship, Limit, Naming
 from agpis.checkpoint import Checkpoint, load_weights, write_checkpoint
 from agpis.errors import TrainingError
 from agpis.export import Contents, export_bundle, restate
+from agpis.images import Size, letterbox
 from agpis.inputs import SEPARATOR, Text, train_tokenizer
 from agpis.left_out import calibrate_rules, find_paths, mean_of, set_rules, weigh_starter
 from agpis.lessons import SequenceLessons, image_lessons, sequence_lessons
 from agpis.loop import Optim, Part, fit
 from agpis.models.muisc import Muisc, MuiscConfig, SequenceModel, collate, losses
 from agpis.models.single import VIEWS, ImageConfig, ImageModel
+from agpis.models.things import Things
 from agpis.rulebook import Rulebook, load_rulebook
 from agpis.simulate import Catalogued, Stock, Style, held_out, load
 from agpis.simulate.variants import variants
@@ -92,6 +94,9 @@ def train_muisc(
                 model.class_head.bias.add_(shift)
     return rows
 
+
+PICTURED = 600
+"""Products whose pictures say what is usual."""
 
 # The starter ---------------------------------------------------------------------------------------------------------
 
@@ -259,6 +264,7 @@ def train_starter(
         },
         metrics=metrics or {},
         files=files or {},
+        things=things_of(stock, training),
     )
     bundle = export_bundle(out, image, muisc, contents)
     if checkpoints is not None:
@@ -271,6 +277,16 @@ def stock_of(products: Sequence[Catalogued], training: StarterTraining) -> Stock
     """What the recipe draws from: the products and their variants."""
     several, single = training.variants
     return Stock([*products, *variants(products, several=several, single=single, seed=training.seed)])
+
+
+def things_of(stock: Stock, training: StarterTraining) -> Things | None:
+    """What pictures show in words, on the first pictures of up to PICTURED products; None where the tower is another or
+    its first parts are trained too, since both then need parts of their own."""
+    if training.tower != "efficientnet_lite0" or training.image.part != "late":
+        return None
+    frame = Size(width=training.size, height=training.size)
+    step = max(1, len(stock.products) // PICTURED)
+    return Things.imagenet(np.stack([letterbox(product.pictures[0], frame) for product in stock.products[::step]]))
 
 
 def image_config(training: StarterTraining, rulebook: Rulebook) -> ImageConfig:

@@ -46,10 +46,15 @@ FEATURES: tuple[str, ...] = (
     "found_most",
     "order",
     "order_primary",
+    "titled",
+    "title_first",
+    "title_most",
+    "title_least",
 )
 """`first`: of the primary. `least`, `most`: over the other images, over pairs, or over pairs with the primary.
 `loneliest`: of the image whose nearest is farthest, that; `first_best`: of the primary, its nearest. `recoloured`: kin
-without colours; `found`: matches without kin; `order`: that a later image should be the primary."""
+without colours; `found`: matches without kin; `order`: that a later image should be the primary. `titled`: 1 where it
+is known how well images show what the title names, else 0; `title`: how well, else 0."""
 ASIDE = tuple(columns.VIEWS.index(view) for view in ("pack", "back", "multi", "lifestyle"))
 DETAIL = columns.VIEWS.index("detail")
 
@@ -157,6 +162,8 @@ def features(classes: FloatArray, order: NDArray[np.integer], sight: Sight, scop
     for name in ("whole", "primary"):
         values = of_image[name][order]
         found.append(np.minimum(-values[:, 0], values[:, 1:].max(axis=1)))
+    titled = np.zeros((count, length)) if sight.titled is None else sight.titled.astype(np.float64)[order]
+    found += [np.full(count, float(sight.titled is not None)), titled[:, 0], titled.max(axis=1), titled.min(axis=1)]
     return np.stack(found, axis=1).astype(np.float32)
 
 

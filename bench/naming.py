@@ -14,8 +14,11 @@ over products. With --out the fit on all sources of --fit is written under `nami
 from __future__ import annotations
 
 import argparse
+import hashlib
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -105,7 +108,14 @@ def look(bundle: Bundle, sample: Sample, *, say: bool = True) -> Looked:
         classes=classes[0],
         without=classes[1:],
         sight=naming.Sight(
-            bundle.single_rules, out.rules, out.p_primary, p_copy, out.tokens.mean(axis=1), known, bundle.single_roles
+            bundle.single_rules,
+            out.rules,
+            out.p_primary,
+            p_copy,
+            out.tokens.mean(axis=1),
+            known,
+            bundle.titled(sample.title, sample.category, [None] * count if out.things is None else list(out.things)),
+            bundle.single_roles,
         ),
         marks=tuple(
             None if at is None else evidence.mark(at, *size, bundle.size)
@@ -156,6 +166,35 @@ def draw(
         for sample in sequences(stock, rules, rng, style or Style.test(), shares, (2, 3), "en", count):
             found.append(look(bundle, sample, say=say and sample.rule != "qualified"))
     return found
+
+
+def kept(
+    folder: Path | None,
+    bundle: Bundle,
+    source: str,
+    products: Sequence[Catalogued],
+    rejected: int,
+    accepted: int,
+    seed: int,
+    *,
+    say: bool = True,
+    style: Style | None = None,
+) -> list[Looked]:
+    """`draw`, or what it gave for the same graphs and settings before. The folder is trusted: pickles."""
+    if folder is None:
+        return draw(bundle, products, rejected, accepted, seed, say=say, style=style)
+    graphs = bundle.manifest.graphs
+    names = sorted({bundle.manifest.roles[role] for role in ("rules", "tokens", "sequence")})
+    asked = [graphs[name].sha256 for name in names]
+    asked += [str(value) for value in (rejected, accepted, seed, say, (style or Style.test()).name, len(products))]
+    path = folder / f"{source}-{hashlib.sha256(' '.join(asked).encode()).hexdigest()[:16]}.pickle"
+    if path.is_file():
+        looks: list[Looked] = pickle.loads(path.read_bytes())
+        return looks
+    looks = draw(bundle, products, rejected, accepted, seed, say=say, style=style)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(looks))
+    return looks
 
 
 def rules_of(looked: Looked, rulebook: Rulebook) -> list[Rule]:
@@ -244,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folds.arguments(parser)
     parser.add_argument("--fit", default="", help="sources to fit on, comma-separated; all where it is left out")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of sequences")
+    parser.add_argument("--keep", type=Path, help="folder for what was looked at; taken from there the next time")
     parser.add_argument("--seed", type=int, default=300)
     options = parser.parse_args(arguments)
     given = folds.folds(parser, options)
@@ -251,8 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     by_source: dict[str, list[Looked]] = {}
     for fold in given:
         for name in fold.sources:
-            by_source[name] = draw(
+            by_source[name] = kept(
+                options.keep,
                 fold.bundle,
+                name,
                 fold.products(name),
                 max(40, round(REJECTED * options.scale)),
                 max(10, round(ACCEPTED * options.scale)),

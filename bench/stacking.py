@@ -14,8 +14,6 @@ did not see their source. About 2 minutes a source on one core.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from agpis.metrics import Interval, auc, bootstrap, expected_calibration_error, 
 from agpis.simulate import SHARES, Style
 from bench import folds
 from bench.machine import machine
-from bench.naming import Looked, draw
+from bench.naming import Looked, kept
 
 REJECTED, ACCEPTED = 900, 900  # sequences a source and style
 SCOPES = ("single", "pair", "multi")
@@ -145,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folds.arguments(parser)
     parser.add_argument("--write", action="store_true", help="put the trees of the other folds into each fold's bundle")
     parser.add_argument("--into", type=Path, help="bundle that gets the trees fitted on all sources")
-    parser.add_argument("--keep", type=Path, help="folder for what was drawn; taken from there the next time")
+    parser.add_argument("--keep", type=Path, help="folder for what was looked at; taken from there the next time")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of sequences")
     parser.add_argument("--seed", type=int, default=500)
     options = parser.parse_args(arguments)
@@ -160,16 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for source in fold.sources:
             products = fold.products(source)
             for drawn, style, seed in ((train, Style.train(), options.seed), (test, Style.test(), options.seed + 1)):
-                key = f"{source}-{seed}-{rejected}-{accepted}-{marked(fold.bundle)}.pickle"
-                kept = options.keep / key if options.keep else None
-                if kept is not None and kept.exists():
-                    rows = pickle.loads(kept.read_bytes())
-                else:
-                    looks = draw(fold.bundle, products, rejected, accepted, seed, say=False, style=style)
-                    rows = rows_of(source, fold.bundle, looks)
-                    if kept is not None:
-                        kept.parent.mkdir(parents=True, exist_ok=True)
-                        kept.write_bytes(pickle.dumps(rows))
+                looks = kept(
+                    options.keep, fold.bundle, source, products, rejected, accepted, seed, say=False, style=style
+                )
+                rows = rows_of(source, fold.bundle, looks)
                 drawn.setdefault(fold.folder, []).append(rows)
             print(f"{source}: {len(rows.sku)} sequences a style, by {fold.folder}", flush=True)
     alone: list[dict[str, Interval]] = []
@@ -202,13 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         both = [rows for drawn in (train, test) for parts in drawn.values() for rows in parts]
         data = f"simulated sequences of {', '.join(sources)}, left out of the bundles that looked; "
         trees.put(options.into, *fitted(both, options.seed, data + "python -m bench.stacking"))
-
-
-def marked(bundle: Bundle) -> str:
-    """The graphs that look at sequences, in a few letters."""
-    graphs = bundle.manifest.graphs
-    names = sorted({bundle.manifest.roles[role] for role in ("rules", "tokens", "sequence")})
-    return hashlib.sha256("".join(graphs[name].sha256 for name in names).encode()).hexdigest()[:12]
 
 
 def with_trees(fold: folds.Fold, graph: bytes, entry: Stacking, *, write: bool) -> Bundle:

