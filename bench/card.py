@@ -73,6 +73,15 @@ TOWERS = {
 }
 """Image tower -> whose weights it starts from."""
 
+PARTS = {
+    "late": "Its first two thirds stay as they were; the last third and all heads are trained.",
+    "middle": "Its first third stays as it was; the rest and all heads are trained.",
+    "whole": "It is trained whole, with all heads.",
+}
+"""`ImageTraining.part` -> in words."""
+PARTS_OF_OLD = {False: "late", True: "whole"}
+"""`ImageTraining.whole`, as manifests had it until November 2026."""
+
 
 def what_it_is(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
     """Name, graphs, use."""
@@ -133,11 +142,16 @@ def recipe(manifest: Manifest) -> list[str]:
         f"The image tower `{name}` starts from {TOWERS.get(name, 'weights that bench/card.py does not know')}."
         for name in towers
     ]
-    whole = _found(training, "whole")
-    if whole == {False}:
-        lines += ["Its early half stays as it was; the late half and all heads are trained."]
-    elif whole == {True}:
-        lines += ["It is trained whole, with all heads."]
+    trained = _found(training, "part") or {PARTS_OF_OLD[whole] for whole in _found(training, "whole")}
+    if trained <= set(PARTS) and len(trained) == 1:
+        lines += [PARTS[trained.pop()]]
+    if manifest.things is not None:
+        count = len({word for words in manifest.things.words for word in words})
+        lines += [
+            f"What titles name is looked for in pictures by {len(manifest.things.words)} lines of {count} English nouns "
+            f"({manifest.things.data}): the tower's last part and its classifier as ImageNet made them, beside the "
+            "trained one."
+        ]
     seeds = ", ".join(map(str, sorted(_found(training, "seed")))) or "not recorded"
     commands = ", ".join(f"`python -m {name}`" for name in sorted(_found(training, "command"))) or "not recorded"
     lines += [f"Made by {commands}, seed {seeds}. All settings, as the manifest records them:", ""]
@@ -344,7 +358,7 @@ def thresholds(manifest: Manifest) -> list[str]:
     return lines
 
 
-def failures(metrics: Mapping[str, Any]) -> list[str]:
+def failures(metrics: Mapping[str, Any], *, knows_nouns: bool = False) -> list[str]:
     """Where it fails, by the numbers, and what was not asked."""
     lines = ["## Where it fails", ""]
     missed = [
@@ -386,7 +400,12 @@ def failures(metrics: Mapping[str, Any]) -> list[str]:
     lines += [
         "- Measured were simulated violations on demo shops' pictures. How real reviewers would judge, and photographs "
         "of other kinds (marketplace uploads, phones, rooms), was not measured.",
-        "- It has no general knowledge of language: titles in words that it never saw say nothing to it.",
+        "- It has no general knowledge of language: "
+        + (
+            "of titles it knows the English nouns of its list, and else what shops it was trained on taught it."
+            if knows_nouns
+            else "titles in words that it never saw say nothing to it."
+        ),
         "",
     ]
     return lines
@@ -432,7 +451,7 @@ def card(
         *how_good(manifest),
         *other_benches(manifest.metrics),
         *thresholds(manifest),
-        *failures(manifest.metrics),
+        *failures(manifest.metrics, knows_nouns=manifest.things is not None),
         *sheets(record, folder),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
