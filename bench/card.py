@@ -148,8 +148,8 @@ def recipe(manifest: Manifest) -> list[str]:
     if manifest.things is not None:
         count = len({word for words in manifest.things.words for word in words})
         lines += [
-            f"What titles name is looked for in pictures by {len(manifest.things.words)} lines of {count} English nouns "
-            f"({manifest.things.data}): the tower's last part and its classifier as ImageNet made them, beside the "
+            f"What titles name is looked for in pictures by {len(manifest.things.words)} lines of {count} English "
+            f"nouns ({manifest.things.data}): the tower's last part and its classifier as ImageNet made them, beside the "
             "trained one."
         ]
     seeds = ", ".join(map(str, sorted(_found(training, "seed")))) or "not recorded"
