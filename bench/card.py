@@ -149,8 +149,8 @@ def recipe(manifest: Manifest) -> list[str]:
         count = len({word for words in manifest.things.words for word in words})
         lines += [
             f"What titles name is looked for in pictures by {len(manifest.things.words)} lines of {count} English "
-            f"nouns ({manifest.things.data}): the tower's last part and its classifier as ImageNet made them, beside the "
-            "trained one."
+            f"nouns ({manifest.things.data}): the tower's last part and its classifier as ImageNet made them, beside "
+            "the trained one."
         ]
     seeds = ", ".join(map(str, sorted(_found(training, "seed")))) or "not recorded"
     commands = ", ".join(f"`python -m {name}`" for name in sorted(_found(training, "command"))) or "not recorded"
