@@ -36,6 +36,9 @@ FEATURES: tuple[str, ...] = (
     *(f"{scope}_share" for scope in SCOPES),
     *(f"{name}_{of}" for name in IMAGE for of in ("first", "rest_most", "rest_least")),
     "second_worst",
+    "apart_most",
+    "apart_second",
+    "apart_worst",
     *(
         f"{name}_{of}"
         for name in PAIR
@@ -52,9 +55,10 @@ FEATURES: tuple[str, ...] = (
     "title_least",
 )
 """`first`: of the primary. `least`, `most`: over the other images, over pairs, or over pairs with the primary.
-`loneliest`: of the image whose nearest is farthest, that; `first_best`: of the primary, its nearest. `recoloured`: kin
-without colours; `found`: matches without kin; `order`: that a later image should be the primary. `titled`: 1 where it
-is known how well images show what the title names, else 0; `title`: how well, else 0."""
+`loneliest`: of the image whose nearest is farthest, that; `first_best`: of the primary, its nearest. `apart`: how far
+a rule's log odds are above the other images'. `recoloured`: kin without colours; `found`: matches without kin;
+`order`: that a later image should be the primary. `titled`: 1 where it is known how well images show what the title
+names, else 0; `title`: how well, else 0."""
 ASIDE = tuple(columns.VIEWS.index(view) for view in ("pack", "back", "multi", "lifestyle"))
 DETAIL = columns.VIEWS.index("detail")
 
@@ -140,6 +144,7 @@ def features(classes: FloatArray, order: NDArray[np.integer], sight: Sight, scop
         found += [values[:, 0], values[:, 1:].max(axis=1), values[:, 1:].min(axis=1)]
     all_rules = _log_odds(rules).reshape(count, -1)
     found.append(np.partition(all_rules, -2, axis=1)[:, -2] if all_rules.shape[1] > 1 else all_rules[:, 0])
+    found += _apart(_log_odds(sight.rules)[order], sight.concerned(length))
     of_pair = {
         "copy": _log_odds(sight.p_copy),
         "kin": known.kin.astype(np.float64),
@@ -165,6 +170,17 @@ def features(classes: FloatArray, order: NDArray[np.integer], sight: Sight, scop
     titled = np.zeros((count, length)) if sight.titled is None else sight.titled.astype(np.float64)[order]
     found += [np.full(count, float(sight.titled is not None)), titled[:, 0], titled.max(axis=1), titled.min(axis=1)]
     return np.stack(found, axis=1).astype(np.float32)
+
+
+def _apart(logits: Floats, concerned: FloatArray) -> list[Floats]:
+    """How far an image's log odds of a rule, (S, L, R), are above the mean of the other images': the largest (S,), the
+    second, and that of the likeliest rule. A shop whose pictures are all dark is told from a dark picture."""
+    count, length, _ = logits.shape
+    others = (logits.sum(axis=1, keepdims=True) - logits) / (length - 1)
+    gaps = np.where(concerned > 0, logits - others, -np.inf).reshape(count, -1)
+    worst = np.where(concerned > 0, logits, -np.inf).reshape(count, -1).argmax(axis=1)
+    second = np.partition(gaps, -2, axis=1)[:, -2] if gaps.shape[1] > 1 else gaps[:, 0]
+    return [gaps.max(axis=1), np.where(np.isfinite(second), second, 0.0), gaps[np.arange(count), worst]]
 
 
 def scopes_of(bundle: Bundle) -> Floats:

@@ -132,6 +132,7 @@ def test_classes_in_another_order(copy: Path) -> None:
         (lambda m: m["graphs"]["image"]["outputs"].pop(), "graph 'image' .* has the outputs .*Export the bundle again"),
         (lambda m: m["graphs"]["sequence"]["outputs"][0]["shape"].__setitem__(1, 3), "graph 'sequence'"),
         (lambda m: m["roles"].update(sequence="image"), "'image' serves the role 'sequence' but has no input 'tokens'"),
+        (lambda m: m.update(things={"words": [["cup"]], "data": "drawn"}), "role 'tokens' but has no output 'things'"),
     ],
 )
 def test_another_signature(copy: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:

@@ -112,7 +112,8 @@ def test_facts_by_hand() -> None:
 
 def test_what_cannot_be_known_is_left_out() -> None:
     known = {name for kind in naming.FACTS.values() for name in kind} - {"excess"}
-    assert known <= set(naming.facts(sight(3, seen("front", "back", "detail"))))
+    titled = np.zeros(3, np.float32)
+    assert known <= set(naming.facts(replace(sight(3, seen("front", "back", "detail")), titled=titled)))
     assert not {name for name in naming.facts(sight(2, seen("front", "back"))) if name.startswith("later")}
     assert set(naming.facts(sight(2))) == {"images", "primary_first", "primary_most", "order_primary", "copy"}
     assert set(naming.facts(sight(1))) == {"images", "primary_first", "primary_most"}
@@ -300,3 +301,11 @@ def test_a_rule_of_the_first_image_is_not_held_against_the_others() -> None:
     np.testing.assert_allclose(placed[1:, 0], 0.0)
     np.testing.assert_allclose(placed[1:, 1:], 0.8)
     np.testing.assert_array_equal(replace(found, roles=()).placed(), found.rules)
+
+
+def test_facts_of_the_title_are_told_where_they_are_known() -> None:
+    base = sight()
+    assert not {"title_first", "title_most", "title_least"} & set(naming.facts(base))
+    titled = np.linspace(-2.0, 1.0, len(base.p_primary)).astype(np.float32)
+    found = naming.facts(replace(base, titled=titled))
+    assert (found["title_first"], found["title_most"], found["title_least"]) == (-2.0, 1.0, -2.0)

@@ -101,6 +101,15 @@ def test_rules_of_a_role_count_in_their_places_alone() -> None:
     assert found["broken_rest_most"] == pytest.approx(np.log(0.19 / 0.81), rel=1e-4)
 
 
+def test_what_the_title_names_is_heard_where_it_is_known() -> None:
+    seen = sight(3, 4)
+    unknown = dict(zip(stacking.FEATURES, made([[0, 1, 2]], seen)[0], strict=True))
+    assert [unknown[name] for name in ("titled", "title_first", "title_most", "title_least")] == [0.0] * 4
+    seen = replace(seen, titled=np.array([-1.0, 2.5, 0.5], np.float32))
+    known = dict(zip(stacking.FEATURES, made([[2, 0, 1]], seen)[0], strict=True))
+    assert [known[name] for name in ("titled", "title_first", "title_most", "title_least")] == [1.0, 0.5, 2.5, -1.0]
+
+
 def fitted(seed: int = 0) -> tuple[trees.Trees, np.ndarray]:
     """Trees that tell broken from clean sequences by one feature, and rows."""
     rng = np.random.default_rng(seed)
