@@ -47,8 +47,9 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "irrelevant_image": ("title_least", "alone", "kin_least", "colour_least", "match_least", "primary_most", *COMMON),
 }
 """The facts that speak for or against a kind of rule: id of a rule of the default rulebook, or a simulator's name.
-Single rules have stage 1's largest logit over the images instead, as it is and as excess: in standard deviations from
-what accepted sequences have (as a fact, of the rule with the largest). All have the log of the sequence model's share.
+Single rules have stage 1's largest logit over the images instead, as it is, as excess: in standard deviations from
+what accepted sequences have (as a fact, of the rule with the largest), and how far it is above the other images'. All
+have the log of the sequence model's share.
 """
 RIDGE = 3.0
 """Strength of the pull to 0 of the facts' and the rules' own coefficients, in sequences; a fact counts by its standard
@@ -186,13 +187,24 @@ class Case:
     """(C,) log share of each of the C rules among them, of the sequence model."""
     logit: Floats
     """(R,) stage 1's largest logit over the images, of the bundle's single rules."""
+    apart: Floats
+    """(R,) how far an image's logit is above the mean of the others', the largest over the images; 0 of one image."""
     facts: Mapping[str, float]
 
 
 def case_of(probabilities: NDArray[np.floating], sight: Sight) -> Case:
     """A sequence, from the sequence model's probabilities (C,) of the C rules that it may break."""
     p = np.maximum(np.asarray(probabilities, np.float64), 1e-9)
-    return Case(np.log(p / p.sum()), _logit(sight.placed()).max(axis=0), facts(sight))
+    return Case(np.log(p / p.sum()), _logit(sight.placed()).max(axis=0), _apart(sight), facts(sight))
+
+
+def _apart(sight: Sight) -> Floats:
+    logits, count = _logit(sight.rules), len(sight.rules)
+    if count < 2:
+        return np.zeros(logits.shape[1])
+    gaps = logits - (logits.sum(axis=0) - logits) / (count - 1)
+    found: Floats = np.where(sight.concerned(count) > 0, gaps, 0.0).max(axis=0)
+    return found
 
 
 def shares(case: Case, rules: Sequence[Rule], single_rules: Sequence[str], fitted: Naming) -> Floats:
@@ -214,8 +226,8 @@ def shares(case: Case, rules: Sequence[Rule], single_rules: Sequence[str], fitte
 
 
 Term = tuple[str, str]
-"""Group and name of a coefficient: a kind and `bias` or a fact, a scope and `share`, `single` and `logit` or `excess`,
-`rule` and an id."""
+"""Group and name of a coefficient: a kind and `bias` or a fact, a scope and `share`, `single` and `logit`, `excess` or
+`apart`, `rule` and an id."""
 
 
 def _terms(case: Case, rules: Sequence[Rule], single_rules: Sequence[str], usual: Naming) -> list[dict[Term, float]]:
@@ -231,6 +243,7 @@ def _terms(case: Case, rules: Sequence[Rule], single_rules: Sequence[str], usual
         if rule.id in single_rules:
             place = list(single_rules).index(rule.id)
             terms |= {("single", "logit"): float(case.logit[place]), ("single", "excess"): float(excess[place])}
+            terms["single", "apart"] = float(case.apart[place])
             terms["rule", rule.id] = 1.0
         terms |= {(kind, name): standard[name] for name in FACTS.get(kind, ()) if name in standard}
         found.append(terms)

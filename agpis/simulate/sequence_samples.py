@@ -107,8 +107,10 @@ def sequences(
     k_range: tuple[int, int] = (2, 3),
     language: Literal["en", "zh", "both"] = "en",
     n: int | None = None,
+    tries: int = 4000,
 ) -> Iterator[Sample]:
-    """Labelled sequences without end, or `n` of them; scopes by `shares`, rules evenly within a scope.
+    """Labelled sequences without end, or `n` of them; scopes by `shares`, rules evenly within a scope. A rule that no
+    product could break in `tries` draws is taken for one that these products cannot break.
 
     Raises SettingsError on shares that are not of qualified, single, pair, multi or sum to nothing.
     """
@@ -127,17 +129,23 @@ def sequences(
         if scope != "qualified" and not by_scope[scope]:
             continue
         rule = None if scope == "qualified" else by_scope[scope][int(rng.integers(len(by_scope[scope])))]
-        draft = _draft(rule, spared, stock, rng, style, k_range)
+        draft = _draft(rule, spared, stock, rng, style, k_range, tries)
         spoken: Language = language if language != "both" else ("en" if rng.random() < 0.5 else "zh")
         yield _sample(draft, rulebook, rng, style, spoken)
         made += 1
 
 
 def _draft(
-    rule: Rule | None, spared: Sequence[Rule], stock: Stock, rng: Rng, style: Style, k_range: tuple[int, int]
+    rule: Rule | None,
+    spared: Sequence[Rule],
+    stock: Stock,
+    rng: Rng,
+    style: Style,
+    k_range: tuple[int, int],
+    tries: int,
 ) -> Draft:
     """A draft that breaks `rule`, or none; other products are tried where one does not lend itself."""
-    for _ in range(400):
+    for _ in range(tries):
         k = int(rng.integers(k_range[0], k_range[1] + 1))
         draft = approved(stock.several(rng), k, rng)
         if draft is None:
