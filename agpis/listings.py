@@ -70,7 +70,7 @@ def possible(rulebook: Rulebook, stock: Stock) -> Rulebook:
         if rule.simulate is not None and rule.scope != "single":
             alone = rulebook.model_copy(update={"rules": (rule,)})
             lengths = (min(2, rulebook.k), rulebook.k)
-            shares = {rule.scope: 1.0}
+            shares: dict[str, float] = {rule.scope: 1.0}
             drawn = sequences(stock, alone, np.random.default_rng(0), Style.test(), shares, lengths, "en", 1, tries=400)
             try:
                 next(drawn)
