@@ -113,6 +113,8 @@ class Kinship(_Entry):
     before the odds are even, because a stranger in a sequence costs more than a spare image that is not shown."""
     colours: float = Field(default=0.0, ge=0)
     """Weight of the colour signatures' likeness, where that of the mean tokens is 1."""
+    titles: float = Field(default=0.0, ge=0)
+    """Added to the margin for each unit by which the image shows what the title names better than the others do."""
     data: str = "the starter's tokens"
 
 

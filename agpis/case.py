@@ -173,7 +173,7 @@ class Case:
         if len(distinct) < 3:
             return  # of two images neither can be told to be the stranger
         fitted = self.bundle.manifest.kinship
-        for place, probability in kinship.strangers(self._compared(distinct), fitted).items():
+        for place, probability in kinship.strangers(self._compared(distinct), fitted, self._titled(distinct)).items():
             case = distinct[place]
             case.findings += (
                 Finding(
@@ -195,6 +195,10 @@ class Case:
         manifest = self.bundle.manifest
         return kinship.features(np.stack([case.tokens for case in cases]), manifest.token_layout, manifest.kinship)
 
+    def _titled(self, cases: list[Judged]) -> FloatArray | None:
+        """How well the images show what the title names, (n,)."""
+        return self.bundle.titled(self.product.title, self.product.category, [case.things for case in cases])
+
     def _kinship_rule(self) -> Rule | None:
         """The rule against another product's photograph; a rulebook without it does not mind."""
         return next((rule for rule in self.rulebook.rules if rule.id == "different_product"), None)
@@ -204,7 +208,8 @@ class Case:
         distinct = self._distinct(left)
         if not distinct or self._kinship_rule() is None:
             return
-        doubts = kinship.p_stranger(self._compared(distinct), self.bundle.manifest.kinship)
+        fitted = self.bundle.manifest.kinship
+        doubts = kinship.p_stranger(self._compared(distinct), fitted, self._titled(distinct))
         for case, doubt in zip(distinct, doubts, strict=True):
             case.p_stranger = float(doubt)
         for case in left:

@@ -57,17 +57,17 @@ def test_the_logistic_is_scikit_learns_and_the_entry_is_the_shipped_one() -> Non
     reference = LogisticRegression(C=1e12, tol=1e-10).fit(margin[:, None] * 10, strange, sample_weight=weights * 1000)
     slope = float(reference.coef_[0, 0]) * 10
     assert (middle, width) == pytest.approx((-float(reference.intercept_[0]) / slope, -1 / slope), rel=0.01)
-    found, shipped = entry(-0.09, 0.07, 0.0, ["a shop"]), Kinship()
+    found, shipped = entry(-0.09, 0.07, Kinship(), ["a shop"]), Kinship()
     assert (found.middle, found.removed) == pytest.approx((shipped.middle, shipped.removed), abs=0.01)
     assert "a shop" in found.data
-    other = entry(-0.05, 0.03, 0.0, ["b", "c"])
+    other = entry(-0.05, 0.03, Kinship(colours=2.0, titles=0.02), ["b", "c"])
     both = mean([found, other], [["a shop"], ["b", "c"]])
     for name in ("middle", "width", "removed"):
         assert getattr(both, name) == pytest.approx((getattr(found, name) + getattr(other, name)) / 2, abs=1e-4)
     assert both.data.startswith("mean of the fits on a shop; b, c (each left out of its bundle)")
     assert mean([other], [["b", "c"]]) == other
     with pytest.raises(SystemExit, match="no margin tells the strangers of b, c"):
-        entry(-0.05, -0.03, 0.0, ["b", "c"])
+        entry(-0.05, -0.03, Kinship(), ["b", "c"])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -91,3 +91,16 @@ def test_a_crop_gives_way_to_its_whole_even_with_a_smaller_p_noncompliant() -> N
     assert resolve([match], 0.9, None, p_noncompliant, frozenset({1})) == {1: 0}
     same = PairMatch(0, 1, 0.99, Box(0, 0, 100, 195), Box(0, 0, 100, 198))
     assert crops([same], 0.9, views) == {}
+
+
+def test_what_the_title_names_counts_beside_likeness() -> None:
+    titled = np.array([1.0, 0.5, -9.0], np.float32)
+    features = KIN[:3]
+    plain, heard = margins(features), margins(features, titled, 0.1)
+    others = np.array([-4.25, -4.0, 0.75])
+    np.testing.assert_allclose(heard - plain, 0.1 * np.clip(titled - others, -3, 3), atol=1e-6)
+    np.testing.assert_array_equal(margins(features, titled), plain)  # without a weight it says nothing
+    fitted = Kinship(middle=-0.2, width=0.05, removed=-0.15, titles=0.1)
+    assert strangers(features, fitted) == {}
+    assert list(strangers(features, fitted, titled)) == [2]
+    assert p_stranger(features, fitted, titled)[2] > p_stranger(features, fitted)[2]
