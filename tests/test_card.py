@@ -243,7 +243,7 @@ def test_figures_of_other_benches_join(tmp_path: Path, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     assert "| all | 60 | 0.960 [0.930, 0.980] | 0.600 | 0.900 |" in text
     assert "| planted wrong candidates kept out of the sequence | 0.960 | at least 0.95 | met |" in text
-    assert "| kinship | middle -0.4, width 0.1, removed -0.3, colours 0 | of a test |" in text
+    assert "| kinship | middle -0.4, width 0.1, removed -0.3, colours 0, titles 0 | of a test |" in text
     assert "| oxid, planted | 0.900 [0.800, 1.000] | 0.700 [0.600, 0.800] |" in text
     assert "| crop, dense | 0.999 | 0.996 |" in text
     assert "command: python -m bench.duplicates" in text
