@@ -190,11 +190,25 @@ def test_triple_is_a_picture_its_copy_and_another() -> None:
     assert drawn.pixels.shape == (3, 64, 64, 3)
 
 
+class InTorch:
+    """A session without the export, which takes five seconds."""
+
+    def __init__(self, module: Exported) -> None:
+        self.module = module
+
+    def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        with torch.inference_mode():
+            found = dict(zip(self.module.outputs, self.module(torch.from_numpy(feeds["pixels"])), strict=True))
+        return [found[name].numpy() for name in names]
+
+
 @pytest.mark.parametrize(
     ("part", "parts"),
     [("late", {"to32"}), ("middle", {"to16", "to32"}), ("whole", {"stem", "to8", "to16", "to32"})],
 )
-def test_image_training_trains_what_it_says(part: str, parts: set[str]) -> None:
+def test_image_training_trains_what_it_says(part: str, parts: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if part == "middle":
+        monkeypatch.setattr(train_image_module, "_session", lambda module, size, *, half: InTorch(module))
     rulebook = load_rulebook("default")
     lessons = image_lessons(
         Stock(draw_products()),
@@ -260,17 +274,6 @@ def test_frozen_maps_are_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
             torch.testing.assert_close(one, right, atol=2e-3, rtol=2e-3)  # maps are kept in half precision
 
     maps("middle", 1)  # each picture seen once: made anew
-
-    class InTorch:
-        """A session without the export, which takes five seconds."""
-
-        def __init__(self, module: Exported) -> None:
-            self.module = module
-
-        def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-            with torch.inference_mode():
-                found = dict(zip(self.module.outputs, self.module(torch.from_numpy(feeds["pixels"])), strict=True))
-            return [found[name].numpy() for name in names]
 
     monkeypatch.setattr(train_image_module, "_session", lambda module, size, *, half: InTorch(module))
     for part, steps in (("middle", 2), ("late", 1), ("late", 2)):
